@@ -1,0 +1,68 @@
+"""Files that are either whole or absent.
+
+Every result is written to a temporary name beside its place and renamed when complete, so a full
+disk, a cancel or a kill leaves the old file or none, never half of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from DistillSegLib.errors import ImageError
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """A temporary path with the same ending as `path`, which becomes `path` if the block succeeds.
+
+        with replacing("out.nii.gz") as temporary:
+            sitk.WriteImage(image, str(temporary))
+
+    The folder is made if absent. Raises ImageError in one sentence where the system refuses
+    (no space, no permission); the temporary file is removed on any failure.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".partial-", suffix="-" + path.name, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as problem:
+        raise ImageError(
+            f"'{path}' could not be written ({problem.strerror or problem}); check the free space "
+            "and the permissions of the folder."
+        ) from problem
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> Path:
+    """Write `text` as UTF-8, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def sha256(path: Path | str) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
