@@ -1,0 +1,61 @@
+"""The list of networks, and how a configuration becomes one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from DistillSegLib.errors import RecipeError
+from DistillSegLib.networks.fast import FastUNet
+from DistillSegLib.networks.lcovnet import LCOVNet
+from DistillSegLib.networks.unet import UNet
+from DistillSegLib.records import nearest
+
+NETWORKS: dict[str, type[nn.Module]] = {
+    "unet": UNet,
+    "fast_unet": FastUNet,
+    "lcovnet": LCOVNet,
+}
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """A network by name, with the keyword arguments of its class as settings."""
+
+    network: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    domains: tuple[str, ...] = ()
+
+
+def build_network(config: NetworkConfig, channels: int, classes: int) -> nn.Module:
+    """The network of a configuration, for C image channels and K classes, with fresh weights.
+
+    Raises:
+        RecipeError: an unknown network or setting (the nearest known one is named), or a value
+            that the network refuses.
+    """
+    if config.network not in NETWORKS:
+        raise RecipeError(f"No network '{config.network}'; {nearest(config.network, NETWORKS)}")
+    build = NETWORKS[config.network]
+    known = [name for name in inspect.signature(build).parameters if name not in _FROM_DATA]
+    for name in config.settings:
+        if name not in known:
+            raise RecipeError(
+                f"Network '{config.network}' has no setting '{name}'; {nearest(name, known)}"
+            )
+    try:
+        return build(channels, classes, **config.settings)
+    except (TypeError, ValueError) as problem:
+        raise RecipeError(f"Network '{config.network}': {problem}") from problem
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Weights that are learnt."""
+    return sum(weight.numel() for weight in network.parameters())
+
+
+_FROM_DATA = ("channels", "classes")

@@ -1,0 +1,85 @@
+"""U-Net in two or three dimensions from a list of widths (Ronneberger et al., 2015; Çiçek et al., 2016).
+
+One class serves as reference network and, with small widths, as the tiny students and growing
+assistants of GTAN: widths (5, 10, 20), one channel and two classes give 34,772 parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from DistillSegLib.networks.blocks import (
+    CONV,
+    MAX_POOL,
+    ConvBlock,
+    Upsample,
+    fold_depth,
+    unfold_depth,
+)
+
+
+class UNet(nn.Module):
+    """(B, C, D, H, W) -> logits (B, K, D, H, W); each size a multiple of `multiple`.
+
+    Level i has `width[i]` features at 1/2^i of the size. Down by max-pooling, up by linear
+    interpolation, skips by concatenation, a 1x1x1 head.
+
+    Args:
+        width: features per level, finest first.
+        dims: 3, or 2 for a network that sees one slice at a time (depth joins the batch).
+        convolutions: 3x3x3 convolutions per block.
+        norm: "batch" or "instance".
+        dropout: share of features dropped at the end of each block.
+        deep_supervision: adds heads `logits/1 …` on the decoder's coarser levels, as taps only.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        width: Sequence[int] = (16, 32, 64, 128),
+        *,
+        dims: int = 3,
+        convolutions: int = 2,
+        norm: str = "batch",
+        dropout: float = 0.0,
+        deep_supervision: bool = False,
+    ):
+        super().__init__()
+        if len(width) < 2:
+            raise ValueError(f"a U-Net needs two widths or more, found {list(width)}.")
+        block = {"dims": dims, "convolutions": convolutions, "norm": norm, "dropout": dropout}
+        levels = range(len(width))
+        self.dims = dims
+        self.multiple = 2 ** (len(width) - 1)
+        self.encoder = nn.ModuleList(
+            ConvBlock(channels if i == 0 else width[i - 1], width[i], **block) for i in levels
+        )
+        self.pool = MAX_POOL[dims](2)
+        self.upsample = Upsample(dims)
+        self.decoder = nn.ModuleList(
+            ConvBlock(width[i + 1] + width[i], width[i], **block) for i in levels[:-1]
+        )
+        heads = levels[:-1] if deep_supervision else levels[:1]
+        self.heads = nn.ModuleList(CONV[dims](width[i], classes, 1) for i in heads)
+        self.taps = (
+            {f"encoder/{i}": f"encoder.{i}" for i in levels}
+            | {f"decoder/{i}": f"decoder.{i}" for i in levels[:-1]}
+            | {f"logits/{i}": f"heads.{i}" for i in heads[1:]}
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = fold_depth(image) if self.dims == 2 else image
+        skips = []
+        for i, block in enumerate(self.encoder):
+            features = block(features if i == 0 else self.pool(features))
+            skips.append(features)
+        for i in reversed(range(len(self.decoder))):
+            features = self.decoder[i](torch.cat((self.upsample(features), skips[i]), dim=1))
+            if 0 < i < len(self.heads):
+                self.heads[i](features)  # seen by a tap, not by the output; export drops it
+        logits = self.heads[0](features)
+        return unfold_depth(logits, len(image)) if self.dims == 2 else logits
