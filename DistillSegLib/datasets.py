@@ -12,16 +12,15 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from DistillSegLib.errors import DatasetError, DistillSegError
 from DistillSegLib.labels import LabelTable, label_table
 
-# Endings of a time point or phase, which do not make another patient: SC-HF-I-01_ED, p7_t0, a_frame12.
+# Endings of a time point or phase, which do not make another patient: SC-HF-I-01_ED, p7_t0.
 _TIME_POINT = re.compile(r"_(?:ED|ES|(?:t|time|frame|phase|visit)\d+)$", re.IGNORECASE)
 _ENDINGS = (".nii.gz", ".seg.nrrd", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -72,8 +71,8 @@ class Dataset:
     ) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
         """(cases to train on, cases held out) of one fold of a cross-validation.
 
-        Whole patients are dealt out. The result depends on the patients' names and the three numbers
-        alone: not on the order of files, the platform or the Python version.
+        Whole patients are dealt out. The result depends on the patients' names and the three
+        numbers alone: not on the order of files, the platform or the Python version.
         """
         patients = sorted({case.patient for case in self.cases})
         if not 2 <= folds <= len(patients):
@@ -101,22 +100,22 @@ def read_dataset(path: Path | str, *, domain: str = "") -> Dataset:
         domain: given to every case.
 
     Raises:
-        DatasetError: something named there is missing or contradicts itself; one sentence says what.
+        DatasetError: what is named there is missing or contradicts itself, said in one sentence.
     """
     path = _dataset_file(Path(path))
     described = _read_json(path)
     if not isinstance(described, Mapping):
         raise DatasetError(
-            f"'{path}' describes no data set: it holds a {type(described).__name__}, not an object."
+            f"'{path}' describes no data set; it must be a JSON object with the keys of the "
+            "Medical Segmentation Decathlon or nnU-Net v2."
         )
-    nnunet = "channel_names" in described
     channels = _channels(described, path)
-    entries = (
-        _nnunet_entries(described, path, len(channels)) if nnunet else _msd_entries(described, path)
-    )
+    layout = _nnunet_cases if "channel_names" in described else _msd_cases
+    cases = [replace(case, domain=domain) for case in layout(described, path, len(channels))]
+    _check_listing(cases, channels, path)
     return Dataset(
         name=str(described.get("name") or path.parent.resolve().name),
-        cases=_cases(entries, channels, domain, path),
+        cases=tuple(sorted(cases, key=lambda case: case.id)),
         labels=_labels(described.get("labels"), path),
         channels=channels,
         licence=str(described.get("licence") or described.get("license") or ""),
@@ -147,9 +146,9 @@ def check_case(case: Case, labels: LabelTable) -> str:
         label = read_segmentation(case.label, labels).image
         if not same_grid(first, label):
             return (
-                f"Case '{case.id}': the label map '{case.label.name}' ({describe_grid(label)}) does not "
-                f"lie on the grid of the image '{case.images[0].name}' ({describe_grid(first)}); it "
-                "belongs to another image or was resampled. Replace it or leave the case out."
+                f"Case '{case.id}': the label map '{case.label.name}' ({describe_grid(label)}) "
+                f"does not lie on the grid of the image '{case.images[0].name}' "
+                f"({describe_grid(first)}); replace it or leave the case out."
             )
         labels.encode(sitk.GetArrayFromImage(label))
     except DistillSegError as problem:
@@ -166,16 +165,6 @@ def stem(path: Path | str) -> str:
     return name[: len(name) - len(ending)]
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A case as its data set lists it."""
-
-    id: str
-    patient: str
-    images: tuple[Path, ...]
-    label: Path
-
-
 def _dataset_file(path: Path) -> Path:
     if path.is_file():
         return path
@@ -186,8 +175,8 @@ def _dataset_file(path: Path) -> Path:
         inside = sorted(p.parent.relative_to(path).as_posix() for p in path.glob("*/dataset.json"))
         hint = f" There is one in: {', '.join(inside)}." if inside else ""
         raise DatasetError(
-            f"'{path}' holds no dataset.json, which names the cases and labels in the layout of the "
-            f"Medical Segmentation Decathlon or nnU-Net v2.{hint}"
+            f"'{path}' holds no dataset.json, which names the cases and labels in the layout of "
+            f"the Medical Segmentation Decathlon or nnU-Net v2.{hint}"
         )
     return file
 
@@ -222,17 +211,18 @@ def _channels(described: Mapping[str, Any], path: Path) -> tuple[str, ...]:
 
 
 def _labels(described: Any, path: Path) -> LabelTable:
-    if isinstance(described, str):
-        return _labels(_read_json(path.parent / described), path.parent / described)
-    if not isinstance(described, Mapping) or not described:
+    if isinstance(described, str):  # the name of a JSON file beside
+        path = path.parent / described
+        described = _read_json(path)
+    if not isinstance(described, Mapping):
         raise DatasetError(f'\'{path}\' names no labels; add "labels": {{"1": "Liver"}}.')
     names: dict[int, str] = {}
     for key, value in described.items():
-        # nnU-Net v2 writes {"Liver": 1}, the Decathlon {"1": "Liver"}
-        number, name = (value, key) if not isinstance(value, str) else (key, value)
-        if isinstance(number, (list, tuple)):
+        # the Decathlon writes {"1": "Liver"}, nnU-Net v2 {"Liver": 1}
+        number, name = (key, value) if isinstance(value, str) else (value, key)
+        if isinstance(number, list):
             raise DatasetError(
-                f"'{path}': label '{name}' is a region of several values ({list(number)}), which is not "
+                f"'{path}': label '{name}' is a region of several values ({number}), which is not "
                 "supported; write label maps with one value per structure."
             )
         if name == "ignore":
@@ -243,101 +233,95 @@ def _labels(described: Any, path: Path) -> LabelTable:
             number = int(number)
         except (TypeError, ValueError):
             raise DatasetError(
-                f"'{path}': label '{name}' has the value {number!r}, not a number."
+                f"'{path}': label '{name}' has the value {number!r}, which is not a number."
             ) from None
         if number in names:
             raise DatasetError(
                 f"'{path}': '{names[number]}' and '{name}' share the label value {number}."
             )
-        names[number] = str(name)
+        names[number] = name
+    if not any(names):
+        raise DatasetError(f"'{path}' names no label but the background; add the structures.")
     try:
         return label_table(names)
     except ValueError as problem:
         raise DatasetError(f"'{path}': {problem}") from problem
 
 
-def _msd_entries(described: Mapping[str, Any], path: Path) -> Iterator[_Entry]:
+def _msd_cases(described: Mapping[str, Any], path: Path, channels: int) -> Iterator[Case]:
     listed = described.get("training")
-    if not isinstance(listed, Sequence) or isinstance(listed, str) or not listed:
+    if not isinstance(listed, list) or not listed:
         raise DatasetError(
             f'\'{path}\' lists no training cases; add "training": [{{"image": …, "label": …}}].'
         )
     for number, entry in enumerate(listed):
-        if not isinstance(entry, Mapping) or not entry.get("image"):
-            raise DatasetError(f"'{path}': training[{number}] names no image; found {entry!r}.")
-        images = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
-        if not entry.get("label"):
-            raise DatasetError(
-                f"'{path}': training[{number}] ('{images[0]}') names no label map; add it or remove the case."
-            )
-        name = str(entry.get("id") or re.sub(r"_0000$", "", stem(images[0])))
-        yield _Entry(
-            id=name,
-            patient=str(entry.get("patient") or ""),
-            images=tuple(path.parent / file for file in images),
-            label=path.parent / entry["label"],
-        )
+        images = entry.get("image") if isinstance(entry, Mapping) else None
+        images = images if isinstance(images, list) else [images]
+        yield _listed_case(entry, images, path, f"training[{number}]")
 
 
-def _nnunet_entries(described: Mapping[str, Any], path: Path, channels: int) -> Iterator[_Entry]:
-    listed = described.get("dataset")  # newer files may name every file, keyed by case
-    if isinstance(listed, Mapping):
+def _nnunet_cases(described: Mapping[str, Any], path: Path, channels: int) -> Iterator[Case]:
+    listed = described.get("dataset")
+    if isinstance(listed, Mapping):  # newer files may name every file
         for name, entry in listed.items():
-            images = tuple(path.parent / file for file in entry["images"])
-            yield _Entry(
-                name, str(entry.get("patient") or ""), images, path.parent / entry["label"]
-            )
+            images = entry.get("images") if isinstance(entry, Mapping) else None
+            yield _listed_case(entry, images, path, f"dataset['{name}']", name=name)
         return
     ending = str(described.get("file_ending", ".nii.gz"))
-    files = [
-        file
-        for folder in ("imagesTr", "labelsTr")
-        for file in (path.parent / folder).glob(f"*{ending}")
-        if not file.name.startswith(".")  # macOS leaves "._case" beside each file
-    ]
-    names = {file.name[: -len(ending)] for file in files if file.parent.name == "labelsTr"}
-    names |= {
-        re.sub(r"_\d{4}$", "", file.name[: -len(ending)])
-        for file in files
-        if file.parent.name == "imagesTr"
-    }
+    images, labels = path.parent / "imagesTr", path.parent / "labelsTr"
+    names = {_name(file, ending) for file in labels.glob(f"*{ending}")}
+    names |= {re.sub(r"_\d{4}$", "", _name(file, ending)) for file in images.glob(f"*{ending}")}
     for name in names:
-        yield _Entry(
-            id=name,
-            patient="",
-            images=tuple(
-                path.parent / "imagesTr" / f"{name}_{c:04d}{ending}" for c in range(channels)
-            ),
-            label=path.parent / "labelsTr" / f"{name}{ending}",
+        if not name.startswith("."):  # macOS leaves "._case" beside each file
+            files = tuple(images / f"{name}_{channel:04d}{ending}" for channel in range(channels))
+            yield Case(name, files, labels / f"{name}{ending}")
+
+
+def _name(file: Path, ending: str) -> str:
+    return file.name[: len(file.name) - len(ending)]
+
+
+def _listed_case(entry: Any, images: Any, path: Path, where: str, *, name: str = "") -> Case:
+    if not isinstance(images, list) or not images or not all(isinstance(i, str) for i in images):
+        raise DatasetError(f"'{path}': {where} names no image; found {entry!r}.")
+    if not isinstance(entry.get("label"), str):
+        raise DatasetError(
+            f"'{path}': {where} ('{images[0]}') names no label map; add it or remove the case."
         )
+    return Case(
+        id=name or str(entry.get("id") or re.sub(r"_0000$", "", stem(images[0]))),
+        images=tuple(path.parent / file for file in images),
+        label=path.parent / entry["label"],
+        patient=str(entry.get("patient") or ""),
+    )
 
 
-def _cases(
-    entries: Iterator[_Entry], channels: tuple[str, ...], domain: str, path: Path
-) -> tuple[Case, ...]:
-    cases: dict[str, Case] = {}
-    missing: dict[str, list[Path]] = defaultdict(list)
-    for entry in entries:
-        if entry.id in cases:
-            raise DatasetError(f"'{path}' has two cases '{entry.id}'; give each its own \"id\".")
-        if not entry.id or entry.id != Path(entry.id).name or "\\" in entry.id:
-            raise DatasetError(
-                f"'{path}': the case id '{entry.id}' cannot be a file name; rename it."
-            )
-        if len(entry.images) != len(channels):
-            raise DatasetError(
-                f"'{path}': case '{entry.id}' has {len(entry.images)} image files for {len(channels)} channels "
-                f"({', '.join(channels)}); give one 3-D file per channel (a 4-D file must be divided first)."
-            )
-        missing["image"] += [file for file in entry.images if not file.is_file()]
-        missing["label map"] += [entry.label] if not entry.label.is_file() else []
-        cases[entry.id] = Case(entry.id, entry.images, entry.label, domain, entry.patient)
-    for kind, files in missing.items():
-        if files:
-            raise DatasetError(
-                f"'{path}': {len(files)} of {len(cases)} cases lack their {kind}, the first is "
-                f"'{files[0]}'; add the files or remove the cases."
-            )
+def _check_listing(cases: Sequence[Case], channels: tuple[str, ...], path: Path) -> None:
+    """Refuse, before any work, cases that cannot be told apart or whose files are missing."""
     if not cases:
-        raise DatasetError(f"'{path}': no cases found in imagesTr and labelsTr.")
-    return tuple(cases[name] for name in sorted(cases))
+        raise DatasetError(f"'{path}': there are no cases in imagesTr and labelsTr; add some.")
+    seen: set[str] = set()
+    for case in cases:
+        if case.id in seen:
+            raise DatasetError(f"'{path}' has two cases '{case.id}'; give each its own \"id\".")
+        seen.add(case.id)
+        if case.id in ("", ".", "..") or "/" in case.id or "\\" in case.id:
+            raise DatasetError(
+                f"'{path}': the case id '{case.id}' cannot be a file name; rename it."
+            )
+        if len(case.images) != len(channels):
+            raise DatasetError(
+                f"'{path}': case '{case.id}' has {len(case.images)} image files for "
+                f"{len(channels)} channels ({', '.join(channels)}); give one 3-D file per channel "
+                "(a 4-D file must be divided first)."
+            )
+    for kind, files in (
+        ("image", [file for case in cases for file in case.images]),
+        ("label map", [case.label for case in cases if case.label]),
+    ):
+        missing = [file for file in files if not file.is_file()]
+        if missing:
+            raise DatasetError(
+                f"'{path}': {len(missing)} of {len(files)} {kind}s are missing, the first is "
+                f"'{missing[0]}'; add the files or remove the cases."
+            )
