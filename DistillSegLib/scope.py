@@ -1,0 +1,205 @@
+"""What a model was trained on, and whether an image is like it.
+
+A network answers any image with confident labels, also where it has never seen the like. A package
+therefore states the field of view, the spacing and the intensities of its training images, measured
+by `measure`, and inference measures the image at hand by the same function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from DistillSegLib.errors import ScopeError
+
+# SimpleITK, and geometry.py which rests on it, are imported where images are handled: training from
+# a cache reads a scope on machines that have none.
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+Range = tuple[float, float]  # smallest and largest over the training images
+
+MUCH_LARGER = 1.5  # times the largest training image, along any axis: refused
+MARGIN = 0.2  # beyond the training range, relative: warned about
+COARSER = 1.5  # times the largest training spacing: warned about
+SAMPLE = 1 << 20  # voxels that percentiles are taken from, at most
+HOUNSFIELD_BELOW = -150.0  # MR images hold no such values, CT of more than a few cm always does
+
+
+@dataclass(frozen=True)
+class IntensityRange:
+    """Values of one channel, over the training images.
+
+    Attributes:
+        low, median, high: 0.5th, 50th and 99.5th percentile.
+        contrast: high - low.
+        balance: (median - low) / contrast, 0 to 1: does not depend on the image's scale.
+    """
+
+    low: Range
+    median: Range
+    high: Range
+    contrast: Range
+    balance: Range
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What the training images were.
+
+    Attributes:
+        description: for people, such as "crops around one hippocampus".
+        body_part: such as "hippocampus".
+        size_mm: field of view along z, y, x after orientation.
+        spacing_mm: voxel spacing along z, y, x after orientation.
+        intensity: one for each channel.
+    """
+
+    description: str
+    body_part: str
+    size_mm: tuple[Range, Range, Range]
+    spacing_mm: tuple[Range, Range, Range]
+    intensity: tuple[IntensityRange, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One patient's image, measured as `Scope` states it.
+
+    Attributes:
+        size_mm, spacing_mm: (z, y, x) after orientation.
+        intensity: (low, median, high) percentiles of each channel.
+    """
+
+    size_mm: tuple[float, float, float]
+    spacing_mm: tuple[float, float, float]
+    intensity: tuple[tuple[float, float, float], ...]
+
+
+def measure(images: Sequence[sitk.Image], *, orientation: str) -> Measured:
+    """Field of view, spacing and percentiles of one patient's channels."""
+    import SimpleITK as sitk
+
+    from DistillSegLib.geometry import reorient, spacing_of
+
+    first = reorient(images[0], orientation)
+    spacing = spacing_of(first)
+    size = tuple(n * s for n, s in zip(first.GetSize()[::-1], spacing, strict=True))
+    intensity = []
+    for image in images:
+        array = sitk.GetArrayViewFromImage(image)
+        step = int(np.ceil((array.size / SAMPLE) ** (1 / 3)))  # evenly, along every axis
+        values = np.percentile(array[::step, ::step, ::step], (0.5, 50, 99.5))
+        intensity.append(tuple(float(value) for value in values))
+    return Measured(size, spacing, tuple(intensity))
+
+
+def scope_of(measured: Sequence[Measured], *, description: str, body_part: str) -> Scope:
+    """The scope that covers all of some training images."""
+    channels = range(len(measured[0].intensity))
+    return Scope(
+        description,
+        body_part,
+        _ranges([one.size_mm for one in measured]),
+        _ranges([one.spacing_mm for one in measured]),
+        tuple(
+            IntensityRange(*_ranges([_with_shape(one.intensity[i]) for one in measured]))
+            for i in channels
+        ),
+    )
+
+
+def check_scope(scope: Scope, measured: Measured, *, title: str) -> None:
+    """Raise ScopeError for an image much larger than any that the model was trained on."""
+    factors = [size / high for size, (_, high) in zip(measured.size_mm, scope.size_mm)]
+    if max(factors) > MUCH_LARGER:
+        raise ScopeError(
+            f"The image spans {_by(measured.size_mm)} mm (x, y, z), but '{title}' was trained on "
+            f"{scope.description} of {_span(scope.size_mm)} mm; give the region that holds the "
+            f"{scope.body_part}: --roi X Y Z SX SY SZ (centre and size in mm, RAS) or a Slicer ROI "
+            "file (.mrk.json)."
+        )
+
+
+def scope_warnings(
+    scope: Scope, measured: Measured, *, modality: str, own_units: bool
+) -> list[str]:
+    """One sentence for each way in which an image differs from all training images.
+
+    Args:
+        modality: "MR", "CT", …
+        own_units: whether values mean something by themselves (CT, in Hounsfield units). Otherwise
+            every image is normalised by itself, and only its values' distribution matters.
+    """
+    warnings = []
+    sizes = zip(measured.size_mm, scope.size_mm)
+    if any(not low * (1 - MARGIN) <= size <= high * (1 + MARGIN) for size, (low, high) in sizes):
+        warnings.append(
+            f"The image or region spans {_by(measured.size_mm)} mm (x, y, z), the training images "
+            f"{_span(scope.size_mm)} mm; check the result or choose another region."
+        )
+    spacings = zip(measured.spacing_mm, scope.spacing_mm)
+    if any(spacing > high * COARSER for spacing, (_, high) in spacings):
+        warnings.append(
+            f"The voxels measure {_by(measured.spacing_mm)} mm (x, y, z), coarser than the "
+            f"{_span(scope.spacing_mm)} mm of training; expect rough outlines."
+        )
+    for values, known in zip(measured.intensity, scope.intensity):
+        warnings += _intensity_warning(values, known, modality=modality, own_units=own_units)
+    return warnings
+
+
+def _intensity_warning(
+    values: tuple[float, float, float], known: IntensityRange, *, modality: str, own_units: bool
+) -> list[str]:
+    low, _, high = values
+    *_, contrast, balance = _with_shape(values)
+    found = f"The image's values run from {low:.4g} to {high:.4g}"
+    if contrast == 0:
+        return [f"{found}: it is constant, so there is nothing to segment; check the file."]
+    if modality.upper().startswith("MR") and low <= HOUNSFIELD_BELOW < known.low[0]:
+        return [
+            f"{found}, as a CT's in Hounsfield units do; the model was trained on {modality}, so "
+            "do not rely on the result."
+        ]
+    trained = f"from {_between(known.low)} to {_between(known.high)} in training"
+    if own_units:
+        slack = known.contrast[1] / 4
+        inside = all(
+            lowest - slack <= value <= highest + slack
+            for value, (lowest, highest) in zip(values, (known.low, known.median, known.high))
+        )
+        reason = f"is the image {modality} in its original units?"
+    else:
+        inside = known.contrast[0] / 10 <= contrast <= known.contrast[1] * 10
+        inside &= known.balance[0] - MARGIN <= balance <= known.balance[1] + MARGIN
+        trained += f", with the median at {_between(known.balance)} of the way, here {balance:.2g}"
+        reason = f"is it {modality} of the same kind, without a mask or rescaling?"
+    return [] if inside else [f"{found} ({trained}); check the result: {reason}"]
+
+
+def _with_shape(values: tuple[float, float, float]) -> tuple[float, ...]:
+    """low, median, high and then contrast and balance."""
+    low, median, high = values
+    contrast = high - low
+    return low, median, high, contrast, (median - low) / contrast if contrast else 0.0
+
+
+def _ranges(rows: Sequence[Sequence[float]]) -> tuple[Range, ...]:
+    return tuple((float(min(column)), float(max(column))) for column in zip(*rows, strict=True))
+
+
+def _by(zyx: Sequence[float]) -> str:
+    return " x ".join(f"{value:.3g}" for value in zyx[::-1])
+
+
+def _span(zyx: Sequence[Range]) -> str:
+    return " x ".join(_between(each) for each in zyx[::-1])
+
+
+def _between(each: Range) -> str:
+    low, high = (f"{value:.3g}" for value in each)
+    return low if low == high else f"{low}–{high}"
