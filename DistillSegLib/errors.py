@@ -24,7 +24,7 @@ class ScopeError(DistillSegError):
 
 
 class PackageError(DistillSegError):
-    """A model package that is damaged, unknown, or gives other numbers here than where it was made."""
+    """A model package that is damaged or unknown, or gives other numbers here than where made."""
 
 
 class DatasetError(DistillSegError):

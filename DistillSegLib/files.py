@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from DistillSegLib.errors import ImageError
 
@@ -27,29 +27,28 @@ def replacing(path: Path | str) -> Iterator[Path]:
     (no space, no permission); the temporary file is removed on any failure.
     """
     path = Path(path)
-    temporary = None
+    temporary = path.parent / f".partial-{uuid4().hex[:8]}-{path.name}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".partial-", suffix="-" + path.name, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary.touch(exist_ok=False)  # a folder that refuses is found before the work
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        with temporary.open("r+b") as stream:
+            os.fsync(stream.fileno())  # on the disk before it takes the name, also if power fails
+        temporary.replace(path)
     except OSError as problem:
         raise ImageError(
             f"'{path}' could not be written ({problem.strerror or problem}); check the free space "
             "and the permissions of the folder."
         ) from problem
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_text(path: Path | str, text: str) -> Path:
-    """Write `text` as UTF-8, whole or not at all."""
+    """Write `text` as UTF-8 with Unix line ends on every system, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
     return Path(path)
 
 
@@ -60,9 +59,3 @@ def sha256(path: Path | str) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -69,8 +69,10 @@ class Label:
     def __post_init__(self) -> None:
         if not 1 <= self.value <= 65535:
             raise ValueError(f"label '{self.name}' has the value {self.value}; use 1 to 65535.")
-        if any(not 0 <= part <= 255 for part in self.color):
-            raise ValueError(f"label '{self.name}' has the colour {self.color}; use 0 to 255.")
+        if len(self.color) != 3 or any(not 0 <= part <= 255 for part in self.color):
+            raise ValueError(
+                f"label '{self.name}' has the colour {self.color}; use red, green, blue of 0 to 255."
+            )
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,11 @@ class LabelTable:
         values = np.array([0, *(label.value for label in self.labels)], dtype=self.dtype)
         return values[classes]
 
-    def encode(self, values: NDArray[np.integer]) -> NDArray[np.uint8 | np.uint16]:
-        """Label values -> class indices 0 … K-1. Raises ValueError for a value not in the table."""
+    def encode(self, values: NDArray) -> NDArray[np.uint8 | np.uint16]:
+        """Label values, of any type -> class indices 0 … K-1.
+
+        Raises ValueError for a value that is not in the table.
+        """
         known = np.array([0, *(label.value for label in self.labels)])
         found = np.unique(values)
         strange = np.setdiff1d(found, known)
@@ -117,7 +122,7 @@ class LabelTable:
             )
         index = np.zeros(int(known.max()) + 1, dtype=self.dtype)
         index[known] = np.arange(len(known))
-        return index[values]
+        return index[values if values.dtype.kind in "iu" else values.astype(np.intp)]
 
 
 def label_table(names: dict[int, str]) -> LabelTable:

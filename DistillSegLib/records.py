@@ -15,6 +15,7 @@ import types
 import typing
 from collections.abc import Mapping
 from functools import cache
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from DistillSegLib.errors import DistillSegError, RecipeError
@@ -45,9 +46,7 @@ def from_dict(
     for name, field in fields.items():
         if name in data:
             values[name] = _convert(hints[name], data[name], error, f"{where}.{name}".lstrip("."))
-        elif (
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        ):
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise error(f"{_at(where, cls)} lacks the field '{name}'; add it.")
     try:
         return cls(**values)
@@ -56,17 +55,21 @@ def from_dict(
 
 
 def to_dict(record: Any) -> Any:
-    """The plain data (dict, list, str, int, float, bool, None) of a dataclass; `from_dict` undoes it."""
-    if dataclasses.is_dataclass(record) and not isinstance(record, type):
-        fields = (f for f in dataclasses.fields(record) if f.init)
-        return {f.name: _plain(getattr(record, f.name), _hints(type(record))[f.name]) for f in fields}
-    return _plain(record, Any)
+    """A dataclass as plain data (dict, list, str, int, float, bool, None); `from_dict` undoes it.
+
+    Numbers of numpy become Python's, so that the result can always be written as JSON.
+    """
+    if not dataclasses.is_dataclass(record) or isinstance(record, type):
+        return _plain(record, Any)
+    hints = _hints(type(record))
+    fields = (field for field in dataclasses.fields(record) if field.init)
+    return {f.name: _plain(getattr(record, f.name), hints[f.name]) for f in fields}
 
 
-def nearest(word: str, known: typing.Iterable[str]) -> str:
+def nearest(word: object, known: typing.Iterable[str]) -> str:
     """A hint for a misspelt word: "did you mean 'y'? Known: x, y."."""
     names = [str(name) for name in known]
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
     guess = f"did you mean '{close[0]}'? " if close else ""
     return f"{guess}Known: {', '.join(names)}."
 
@@ -100,21 +103,24 @@ def _convert(hint: Any, value: Any, error: type[DistillSegError], where: str) ->
     if origin in (typing.Union, types.UnionType):
         return _convert_union(hint, args, value, error, where)
     if origin is typing.Literal:
-        if value not in args:
-            raise error(f"{where} is {value!r}; {nearest(str(value), map(str, args))}")
+        if not any(type(value) is type(arg) and value == arg for arg in args):  # True is not 1
+            raise error(f"{where} is {value!r}; {nearest(value, args)}")
         return value
-    if origin is tuple:
+    if hint is tuple or origin is tuple:
         return _convert_tuple(args, value, error, where)
     if origin in (dict, Mapping) or hint in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise error(f"{where} must be a table, found {_show(value)}.")
         inner = args[1] if args else Any
         return {k: _convert(inner, v, error, f"{where}.{k}") for k, v in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+    if not isinstance(value, (float, int) if hint is float else hint) or (
+        isinstance(value, bool) and hint is not bool
+    ):
         raise error(f"{where} must be of type {hint.__name__}, found {_show(value)}.")
-    return value
+    try:
+        return float(value) if hint is float else value
+    except OverflowError as problem:
+        raise error(f"{where} is too large a number, {_show(value)}.") from problem
 
 
 def _convert_union(hint: Any, args: tuple, value: Any, error: type[DistillSegError], where: str):
@@ -124,27 +130,30 @@ def _convert_union(hint: Any, args: tuple, value: Any, error: type[DistillSegErr
     if len(records) > 1:
         kinds = {record.__name__: record for record in records}
         kind = value.get("kind") if isinstance(value, Mapping) else None
-        if kind not in kinds:
-            raise error(f"{where} needs a key 'kind'; {nearest(str(kind), kinds)}")
+        if not isinstance(kind, str) or kind not in kinds:
+            raise error(f"{where} needs a key 'kind'; {nearest(kind, kinds)}")
         rest = {k: v for k, v in value.items() if k != "kind"}
         return from_dict(kinds[kind], rest, error=error, where=where)
+    if records and isinstance(value, Mapping):
+        return from_dict(records[0], value, error=error, where=where)
     failures = []
     for arg in (a for a in args if a is not type(None)):
         try:
             return _convert(arg, value, error, where)
         except error as failure:
-            failures.append(failure)
-    raise failures[0]
+            failures.append(str(failure))
+    raise error(" Or: ".join(failures))
 
 
 def _convert_tuple(args: tuple, value: Any, error: type[DistillSegError], where: str) -> tuple:
     if not isinstance(value, (list, tuple)):
         raise error(f"{where} must be a list, found {_show(value)}.")
-    if len(args) == 2 and args[1] is Ellipsis:
-        args = (args[0],) * len(value)
+    if not args or args[1:] == (Ellipsis,):
+        args = (args[0] if args else Any,) * len(value)
     if len(args) != len(value):
         raise error(f"{where} must have {len(args)} entries, found {len(value)}.")
-    return tuple(_convert(a, v, error, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value)))
+    pairs = enumerate(zip(args, value))
+    return tuple(_convert(arg, entry, error, f"{where}[{i}]") for i, (arg, entry) in pairs)
 
 
 def _plain(value: Any, hint: Any) -> Any:
@@ -158,4 +167,6 @@ def _plain(value: Any, hint: Any) -> Any:
         args = [a for a in typing.get_args(hint) if a is not Ellipsis]
         hints = args if len(args) == len(value) else (args[:1] or [Any]) * len(value)
         return [_plain(v, h) for v, h in zip(value, hints)]
-    return value
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
