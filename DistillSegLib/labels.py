@@ -71,7 +71,7 @@ class Label:
             raise ValueError(f"label '{self.name}' has the value {self.value}; use 1 to 65535.")
         if len(self.color) != 3 or any(not 0 <= part <= 255 for part in self.color):
             raise ValueError(
-                f"label '{self.name}' has the colour {self.color}; use red, green, blue of 0 to 255."
+                f"label '{self.name}' has the colour {self.color}; use three of 0 to 255."
             )
 
 

@@ -79,6 +79,10 @@ def test_whole_numbers_stored_as_floats_are_encoded():
     assert table(2, 4).encode(np.array([0.0, 4.0, 2.0])).tolist() == [0, 2, 1]
 
 
+def test_a_mask_is_encoded_as_the_label_one():
+    assert table(1, 4).encode(np.array([[False, True]])).tolist() == [[0, 1]]
+
+
 def test_a_fraction_is_no_label():
     with pytest.raises(ValueError, match="does not know"):
         table(1, 2).encode(np.array([0.0, 1.5]))
