@@ -244,8 +244,8 @@ def _places(
     stray[[0, 1, 2], axes] = 0
     if sorted(axes) != [0, 1, 2] or stray.max() > 1e-3:
         raise GeometryError(
-            f"The axes of {describe_grid(reference)} and {describe_grid(grid)} are turned against each "
-            "other; resample one image onto the other first."
+            f"The axes of {describe_grid(reference)} and {describe_grid(grid)} are turned against "
+            "each other; resample one image onto the other first."
         )
     positions = []
     for axis in (2, 1, 0):
@@ -257,7 +257,7 @@ def _places(
 
 def _largest(logits: NDArray[np.float32]) -> NDArray[np.unsignedinteger]:
     """The class of the largest logit, the first of equals: np.argmax(logits, axis=0)."""
-    # Class by class along contiguous memory, which np.argmax does not do.
+    # Class by class is faster, and np.argmax would need eight bytes for each voxel.
     winners = np.zeros(logits.shape[1:], np.uint8 if len(logits) < 255 else np.uint16)
     best = logits[0].copy()
     for index, scores in enumerate(logits[1:], start=1):
