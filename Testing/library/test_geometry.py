@@ -76,7 +76,7 @@ def positions(image):
 
 
 def lattice_on(grid, stride):
-    """Where a network of that output stride puts its logits: in the middle of the voxels of each."""
+    """Where a network of that output stride puts its logits: amid the voxels that each is for."""
     lattice = sitk.Image([-(-n // stride) for n in grid.GetSize()], sitk.sitkUInt8)
     lattice.SetSpacing([s * stride for s in grid.GetSpacing()])
     lattice.SetDirection(grid.GetDirection())
