@@ -22,6 +22,8 @@ from DistillSegLib.errors import GeometryError, ImageError
 
 Spacing = tuple[float, float, float]  # mm, (z, y, x)
 
+MOST_VOXELS = 2**30  # 4 GiB of float32; a whole body at 1 mm has half as many
+
 
 class Box(Protocol):
     """Anything that knows which voxels of an image it holds: a region of interest, for example."""
@@ -41,7 +43,7 @@ def check_image(image: sitk.Image) -> None:
     if image.GetDimension() != 3:
         raise ImageError(
             f"The image has {image.GetDimension()} dimensions ({_by(image.GetSize())}); one volume "
-            "of three is needed. Save the time point or channel to be used as a file of its own."
+            "of three is needed. Save one time point, or the whole stack of slices, as a file."
         )
     if any(word in kind for word in ("vector", "complex", "label")):
         raise ImageError(
@@ -130,7 +132,13 @@ def resample(image: sitk.Image, spacing_mm: Spacing, *, linear: bool) -> sitk.Im
     slice of 5 mm made 1 mm moves contours by 2 mm.
     """
     extent = np.array(image.GetSize()) * image.GetSpacing()  # mm, x first
-    size = np.maximum(np.rint(extent / spacing_mm[::-1]), 1).astype(int)
+    size = np.maximum(np.rint(extent / spacing_mm[::-1]), 1)
+    if size.prod() > MOST_VOXELS:
+        raise GeometryError(
+            f"At {_by(spacing_mm[::-1])} mm the image ({describe_grid(image)}) would have "
+            f"{size.prod():.2g} voxels; check its spacing, or cut out the region of interest."
+        )
+    size = size.astype(int)
     spacing = extent / size
     # The first voxel's centre, as an index of the old image: half a new voxel from the old edge.
     first = (spacing / image.GetSpacing() - 1) / 2

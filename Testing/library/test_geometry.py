@@ -228,6 +228,12 @@ def test_a_single_slice_can_be_resampled():
     assert result.shape == (3, 2, 2) and np.all(result == 7)
 
 
+def test_an_absurd_spacing_is_named_before_the_memory_is_gone():
+    image = volume(np.zeros((30, 30, 30), np.uint8), spacing_xyz=(1000, 1000, 1000))
+    with pytest.raises(GeometryError, match="check its spacing"):
+        resample(image, (1, 1, 1), linear=True)
+
+
 def test_labels_keep_their_type_and_invent_no_value():
     label = volume(np.array([[[0, 9, 9, 0, 300, 300]]], np.uint16))
     result = resample(label, (1, 1, 0.4), linear=False)
