@@ -203,6 +203,7 @@ def bounding_box(mask: NDArray) -> tuple[slice, ...] | None:
         if not hits.size:
             return None
         box.append(slice(int(hits[0]), int(hits[-1]) + 1))
+        mask = mask[(slice(None),) * axis + (box[-1],)]  # the next axis looks at what is left
     return tuple(box)
 
 

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from DistillSegLib.comparison import COLUMNS, anatomical_axes, compare, match
+from DistillSegLib.errors import GeometryError
+from DistillSegLib.labels import Label, LabelTable, label_table, terminology_entry
+from DistillSegLib.segmentations import Segmentation, write_segmentation
+
+LIVER = terminology_entry(("SCT", "10200004", "Liver"))
+SPLEEN = terminology_entry(("SCT", "78961009", "Spleen"))
+GREY = (128, 128, 128)
+
+
+def segmentation(voxels, names, *, spacing=(1.0, 2.0, 3.0), origin=(5.0, 6.0, 7.0)) -> Segmentation:
+    """Label values (D, H, W) with names by value; `spacing` and `origin` are (x, y, z)."""
+    image = sitk.GetImageFromArray(np.asarray(voxels, np.uint8))
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    table = names if isinstance(names, LabelTable) else label_table(names)
+    return Segmentation(image, table, source="made by the test")
+
+
+def two_blocks() -> np.ndarray:
+    voxels = np.zeros((6, 7, 8), np.uint8)
+    voxels[1:4, 2:5, 1:4] = 1
+    voxels[2:5, 3:6, 5:7] = 2
+    return voxels
+
+
+NAMES = {1: "liver", 2: "spleen"}
+
+
+def test_a_segmentation_against_itself_agrees_in_everything():
+    a = segmentation(two_blocks(), NAMES)
+    comparison = compare(a, a)
+    assert comparison.notes == ()
+    for row, voxels in zip(comparison.rows, (27, 18), strict=True):
+        assert (row.dice, row.hd95_mm, row.nsd, row.difference_percent) == (1, 0, 1, 0)
+        assert row.volume_a_ml == row.volume_b_ml == pytest.approx(voxels * 6 / 1000)
+        assert (row.worst_slice, row.worst_slice_mm2, row.remark) == (None, 0, "")
+
+
+def test_the_worst_slice_is_the_one_with_the_largest_area_of_difference():
+    b = two_blocks()
+    b[3, 2:5, 1:3] = 0  # six of nine voxels of slice 3
+    b[1, 2, 1:4] = 0  # three of slice 1
+    liver, _ = compare(segmentation(two_blocks(), NAMES), segmentation(b, NAMES)).rows
+    assert (liver.worst_slice, liver.worst_slice_mm2) == (3, 6 * 1.0 * 2.0)
+    assert liver.dice == pytest.approx(2 * 18 / (27 + 18))
+    assert liver.difference_percent == pytest.approx(50)
+
+
+def test_the_worst_slice_is_axial_also_when_the_file_is_stored_sagittally():
+    # x leads superior, y to the left, z to posterior: slices of x are axial.
+    direction = (0, 1, 0, 0, 0, 1, 1, 0, 0)
+    voxels = two_blocks()
+    voxels[1:4, 2:5, 3] = 0
+    a, b = segmentation(two_blocks(), NAMES), segmentation(voxels, NAMES)
+    for image in (a.image, b.image):
+        image.SetDirection(direction)
+    assert anatomical_axes(a.image) == (2, 0, 1)
+    liver = compare(a, b).rows[0]
+    assert (liver.worst_slice, liver.worst_slice_mm2) == (3, 9 * 2.0 * 3.0)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        # The same structure under other names and values.
+        (
+            [Label(1, "Liver", GREY, LIVER), Label(2, "Spleen", GREY, SPLEEN)],
+            [Label(1, "Milz", GREY, SPLEEN), Label(5, "Leber", GREY, LIVER)],
+            [(1, 5, "terminology"), (2, 1, "terminology")],
+        ),
+        # Names count, whatever their case and underscores, before values.
+        (
+            [Label(1, "left kidney", GREY), Label(2, "Right_Kidney", GREY)],
+            [Label(1, "right kidney", GREY), Label(2, "Left  Kidney", GREY)],
+            [(1, 2, "name"), (2, 1, "name")],
+        ),
+        # A bare label map has values only.
+        (
+            [Label(1, "Liver", GREY, LIVER), Label(3, "Spleen", GREY, SPLEEN)],
+            [Label(1, "Label 1", GREY), Label(2, "Label 2", GREY)],
+            [(1, 1, "value"), (3, None, "only in A"), (None, 2, "only in B")],
+        ),
+        # Equal values do not make a liver a spleen.
+        (
+            [Label(1, "Liver", GREY, LIVER)],
+            [Label(1, "Spleen", GREY, SPLEEN)],
+            [(1, None, "only in A"), (None, 1, "only in B")],
+        ),
+        # A code or a name that two segments share tells nothing.
+        (
+            [Label(1, "lesion", GREY, LIVER), Label(2, "lesion", GREY, LIVER)],
+            [Label(1, "lesion", GREY), Label(2, "lesion", GREY)],
+            [(1, 1, "value"), (2, 2, "value")],
+        ),
+    ],
+)
+def test_structures_match_by_terminology_then_name_then_value(a, b, expected):
+    pairs = match(LabelTable(tuple(a)), LabelTable(tuple(b)))
+    assert [(x and x.value, y and y.value, way) for x, y, way in pairs] == expected
+
+
+def test_a_match_by_value_is_told():
+    comparison = compare(
+        segmentation(two_blocks(), NAMES), segmentation(two_blocks(), {1: "Leber", 2: "spleen"})
+    )
+    assert [row.structure for row in comparison.rows] == ["liver / Leber", "spleen"]
+    assert "matched by their value" in comparison.notes[0]
+
+
+def test_another_grid_is_brought_onto_the_first_and_told():
+    fine = np.repeat(two_blocks(), 3, axis=0)  # three slices of 1 mm for each of 3 mm
+    b = segmentation(fine, NAMES, spacing=(1.0, 2.0, 1.0), origin=(5.0, 6.0, 6.0))
+    comparison = compare(segmentation(two_blocks(), NAMES), b)
+    assert [row.dice for row in comparison.rows] == [1, 1]
+    assert comparison.notes == (
+        "The grids differ: B (8x7x18 voxels of 1x2x1 mm, LPS) was brought onto A's "
+        "(8x7x6 voxels of 1x2x3 mm, LPS) by nearest neighbour.",
+    )
+    assert comparison.b.image.GetSize() == (8, 7, 6)
+    assert comparison.rows[0].volume_b_ml == pytest.approx(0.162)
+
+
+def test_structures_outside_the_first_image_are_told():
+    a = segmentation(two_blocks()[:, :, :5], NAMES)
+    comparison = compare(a, segmentation(two_blocks(), NAMES))
+    assert "40.0% of B's structures lie outside A's image" in comparison.notes[1]
+    spleen = comparison.rows[1]
+    assert spleen.volume_b_ml == pytest.approx(18 * 6 / 1000)
+
+
+def test_another_place_in_the_patient_is_refused():
+    with pytest.raises(GeometryError, match="lie in different places and share no voxel"):
+        compare(
+            segmentation(two_blocks(), NAMES),
+            segmentation(two_blocks(), NAMES, origin=(5.0, 6.0, 27.0)),
+        )
+
+
+def test_empty_and_unknown_structures_have_defined_rows_that_json_can_hold(tmp_path):
+    names = {1: "liver", 2: "spleen", 3: "cyst"}
+    b = two_blocks()
+    b[b == 2] = 0
+    comparison = compare(
+        segmentation(two_blocks(), {**names, 4: "only here"}), segmentation(b, names)
+    )
+    _, spleen, cyst, alone = comparison.rows
+    assert (spleen.dice, spleen.hd95_mm, spleen.nsd) == (0, math.inf, 0)
+    assert spleen.remark == "not found by B"
+    assert math.isnan(cyst.dice) and cyst.remark == "not found by A nor by B"
+    assert math.isnan(alone.volume_b_ml) and alone.remark.startswith("only in A")
+
+    data = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
+    assert data["rows"][1]["hd95_mm"] is None and data["rows"][1]["dice"] == 0
+    assert data["rows"][2]["dice"] is None
+
+    text = comparison.to_csv(tmp_path / "table.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert tuple(rows[0]) == COLUMNS
+    assert (rows[1]["hd95_mm"], rows[2]["dice"], rows[2]["volume_a_ml"]) == ("inf", "", "0.0")
+
+
+def test_files_are_compared_like_what_they_hold(tmp_path):
+    table = LabelTable((Label(1, "liver", GREY, LIVER), Label(2, "spleen", GREY, SPLEEN)))
+    a = segmentation(two_blocks(), table)
+    named = write_segmentation(a, tmp_path / "a.seg.nrrd")
+    bare = write_segmentation(a, tmp_path / "b.nii.gz")
+    comparison = compare(named, str(bare))
+    assert [(row.dice, row.matched_by) for row in comparison.rows] == [(1, "value"), (1, "value")]
+    assert comparison.to_dict()["b"] == str(bare)
+
+
+def test_a_single_slice_is_compared_as_a_picture():
+    a, b = two_blocks()[2:3], two_blocks()[2:3]
+    b[:, 4, 1:4] = 0
+    liver, _ = compare(segmentation(a, NAMES), segmentation(b, NAMES)).rows
+    assert liver.worst_slice == 0
+    assert liver.hd95_mm == pytest.approx(2.0)  # one row of 2 mm
+
+
+def test_a_shared_table_pairs_every_structure():
+    table = label_table({value: f"rib {value}" for value in range(1, 25)})
+    assert all(a is b for a, b, _ in match(table, table))
