@@ -23,13 +23,11 @@ import SimpleITK as sitk
 
 from DistillSegLib.errors import Cancelled, DistillSegError, ImageError
 from DistillSegLib.files import write_text
-from DistillSegLib.geometry import spacing_of
-from DistillSegLib.images import read_image
+from DistillSegLib.images import read_image, refuse_labels
 from DistillSegLib.inference import Segmenter
 from DistillSegLib.inputs import Input, Skipped
-from DistillSegLib.metrics import volume_ml
 from DistillSegLib.regions import Region
-from DistillSegLib.segmentations import Segmentation, write_segmentation
+from DistillSegLib.segmentations import Segmentation, volumes_ml, write_segmentation
 from DistillSegLib.windows import ignore, never
 
 TABLE = "results.csv"
@@ -104,9 +102,10 @@ def run_batch(
     out_folder = Path(out_folder)
     rows = _read_table(out_folder / TABLE)
     settings = _Settings(segmenter, out_folder, ending, region, force_scope)
+    _refuse_overwriting(settings, inputs)
     prints = {one.id: settings.fingerprint(one) for one in inputs}
     resumed = frozenset(
-        one.id for one in inputs if resume and _is_done(rows, one.id, prints[one.id], out_folder)
+        one.id for one in inputs if resume and settings.is_done(one, rows.get(one.id))
     )
     waiting = [one for one in inputs if one.id not in resumed]
     for one in skipped:
@@ -129,17 +128,27 @@ def run_batch(
 
 def read_input(one: Input) -> list[sitk.Image]:
     """The images of an examination, one per channel."""
-    return [read_image(path, series=one.series) for path in one.images]
+    images = [read_image(path, series=one.series) for path in one.images]
+    for image, path in zip(images, one.images):
+        refuse_labels(image, str(path))
+    return images
 
 
-def volumes_ml(segmentation: Segmentation) -> dict[str, float]:
-    """The volume of each structure."""
-    image = segmentation.image
-    array = sitk.GetArrayViewFromImage(image)
-    spacing_mm = spacing_of(image)
-    return {
-        label.name: volume_ml(array == label.value, spacing_mm) for label in segmentation.labels
-    }
+def segment_input(
+    segmenter: Segmenter,
+    one: Input,
+    file: Path,
+    *,
+    region: Region | None = None,
+    force_scope: bool = False,
+    on_progress: Callable[[float], None] = ignore,
+    cancelled: Callable[[], bool] = never,
+) -> Row:
+    """Segment one input into `file`; what goes wrong is raised."""
+    settings = _Settings(segmenter, file.parent, "", region, force_scope)
+    segmentation, seconds = settings.segment(read_input(one), on_progress, cancelled)
+    write_segmentation(segmentation, file)
+    return settings.done(one, str(file), segmentation, seconds)
 
 
 @dataclass(frozen=True)
@@ -152,15 +161,51 @@ class _Settings:
     region: Region | None
     force_scope: bool
 
+    def output(self, one: Input) -> str:
+        return one.id + self.ending
+
     def fingerprint(self, one: Input) -> str:
-        region = self.region and [
-            *self.region.center_mm,
-            *self.region.size_mm,
-            repr(self.region.axes),
-        ]
-        facts = [self.segmenter.package.digest, self.segmenter.variant.name, region, one.series]
-        facts += [self.ending, [_stamp(path) for path in one.images]]
+        package = self.segmenter.package
+        region = self.region and (self.region.center_mm, self.region.size_mm, self.region.axes)
+        facts = [sorted(package.digests.items()), self.segmenter.variant.name, region]
+        facts += [one.series, [_stamp(path) for path in one.images]]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    def is_done(self, one: Input, row: Row | None) -> bool:
+        """Whether an earlier run, of which `row` tells, left the very result of this one."""
+        return (
+            row is not None
+            and (row.status, row.output) == ("done", self.output(one))
+            and row.fingerprint == self.fingerprint(one)
+            and (self.out_folder / row.output).is_file()
+        )
+
+    def segment(
+        self,
+        images: Sequence[sitk.Image],
+        on_progress: Callable[[float], None],
+        cancelled: Callable[[], bool],
+    ) -> tuple[Segmentation, float]:
+        """The segmentation and its seconds."""
+        start = time.perf_counter()
+        segmentation = self.segmenter.segment(
+            images,
+            region=self.region,
+            on_progress=on_progress,
+            cancelled=cancelled,
+            force_scope=self.force_scope,
+        )
+        return segmentation, time.perf_counter() - start
+
+    def done(self, one: Input, output: str, segmentation: Segmentation, seconds: float) -> Row:
+        return self.row(
+            one,
+            "done",
+            output=output,
+            seconds=round(seconds, 3),
+            volumes_ml=volumes_ml(segmentation),
+            warnings=segmentation.warnings,
+        )
 
     def row(self, one: Input, status: str, **facts: Any) -> Row:
         manifest = self.segmenter.package.manifest
@@ -180,71 +225,66 @@ def _run(
         reading = [reader.submit(read_input, one) for one in waiting[:1]]
         writing: Future | None = None
         for number, one in enumerate(waiting):
-            image_read, reading = (
-                reading[0],
-                [reader.submit(read_input, after) for after in waiting[number + 1 : number + 2]],
-            )
+            present = reading.pop()
+            reading += [reader.submit(read_input, after) for after in waiting[number + 1 :][:1]]
 
             def part(share: float, number: int = number) -> None:
                 on_progress((number + share) / len(waiting))
 
-            finish = _segmented(settings, one, image_read, part, cancelled)
+            outcome = _segment(settings, present, part, cancelled)
             if writing:
                 writing.result()
-            writing = writer.submit(lambda finish=finish: record(finish()))
-            part(1)
+            writing = writer.submit(_write, settings, one, outcome, record)
+            part(1.0)
         if writing:
             writing.result()
 
 
-def _segmented(
+def _segment(
     settings: _Settings,
-    one: Input,
-    image_read: Future,
+    reading: Future,
     on_progress: Callable[[float], None],
     cancelled: Callable[[], bool],
-) -> Callable[[], Row]:
-    """Segment one input; what is returned writes the result and says what became of it."""
+) -> tuple[Segmentation, float] | Exception:
+    """The segmentation and its seconds, or what went wrong with it."""
     if cancelled():
-        raise Cancelled("The batch was cancelled; what is done so far was kept.")
+        raise Cancelled("The batch was cancelled; the cases done so far were kept.")
     try:
-        images = image_read.result()
-        start = time.perf_counter()
-        segmentation = settings.segmenter.segment(
-            images,
-            region=settings.region,
-            on_progress=on_progress,
-            cancelled=cancelled,
-            force_scope=settings.force_scope,
-        )
-        seconds = time.perf_counter() - start
+        return settings.segment(reading.result(), on_progress, cancelled)
     except Cancelled:
         raise
     except Exception as problem:
-        return lambda problem=problem: _failed(settings, one, problem)
-
-    def write() -> Row:
-        output = f"{one.id}{settings.ending}"
-        try:
-            write_segmentation(segmentation, settings.out_folder / output)
-        except Exception as problem:
-            return _failed(settings, one, problem)
-        return settings.row(
-            one,
-            "done",
-            output=output,
-            seconds=round(seconds, 3),
-            volumes_ml=volumes_ml(segmentation),
-            warnings=tuple(segmentation.warnings),
-        )
-
-    return write
+        return problem
 
 
-def _failed(settings: _Settings, one: Input, problem: Exception) -> Row:
-    if not isinstance(problem, DistillSegError):  # our own sentences say enough
-        log.error("Case '%s' failed.", one.id, exc_info=problem)
-    return settings.row(one, "failed", reason=" ".join((str(problem) or repr(problem)).split()))
+def _write(
+    settings: _Settings,
+    one: Input,
+    outcome: tuple[Segmentation, float] | Exception,
+    record: Callable[[Row], None],
+) -> None:
+    """Write the result, if there is one, and record what became of the input."""
+    try:
+        if isinstance(outcome, Exception):
+            raise outcome
+        write_segmentation(outcome[0], settings.out_folder / settings.output(one))
+        row = settings.done(one, settings.output(one), *outcome)
+    except Exception as problem:
+        if not isinstance(problem, DistillSegError):  # our own sentences say enough
+            log.error("Case '%s' failed.", one.id, exc_info=problem)
+        reason = " ".join((str(problem) or repr(problem)).split())
+        row = settings.row(one, "failed", reason=reason)
+    record(row)
+
+
+def _refuse_overwriting(settings: _Settings, inputs: Sequence[Input]) -> None:
+    images = {path.resolve() for one in inputs for path in one.images}
+    for one in inputs:
+        if (settings.out_folder / settings.output(one)).resolve() in images:
+            raise ImageError(
+                f"The result '{settings.out_folder / settings.output(one)}' would overwrite an "
+                "input; choose another output folder."
+            )
 
 
 def _stamp(path: Path) -> list:
@@ -302,13 +342,3 @@ def _row(line: dict[str, str]) -> Row:
     warnings = (known["warnings"],) if known["warnings"] else ()
     seconds = float(known["seconds"])
     return Row(**known | {"volumes_ml": volumes, "warnings": warnings, "seconds": seconds})
-
-
-def _is_done(rows: dict[str, Row], case: str, fingerprint: str, out_folder: Path) -> bool:
-    row = rows.get(case)
-    return (
-        row is not None
-        and row.status == "done"
-        and row.fingerprint == fingerprint
-        and (out_folder / row.output).is_file()
-    )

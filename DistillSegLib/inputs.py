@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from DistillSegLib.datasets import stem
+from DistillSegLib.dicom import is_dicom
 from DistillSegLib.errors import ImageError
+from DistillSegLib.images import READABLE
 
-IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".gipl")
 # Voxels that a header of the same name describes: part of an image, not one by themselves.
 VOXEL_ENDINGS = (".raw", ".zraw", ".raw.gz", ".img")
 
@@ -80,7 +81,7 @@ def find_inputs(
 
 def is_series_folder(folder: Path) -> bool:
     """Whether a folder holds DICOM files itself, rather than cases."""
-    return any(file.is_file() and _is_dicom(file) for file in folder.iterdir())
+    return any(file.is_file() and is_dicom(file) for file in folder.iterdir())
 
 
 def _search(folder: Path, top: Path, ignored: Path | None) -> tuple[list[Input], list[Skipped]]:
@@ -102,28 +103,17 @@ def _search(folder: Path, top: Path, ignored: Path | None) -> tuple[list[Input],
         elif name.endswith(".seg.nrrd"):
             reason = "It is a segmentation, not an image."
             skipped.append(Skipped(place.as_posix(), entry, reason))
-        elif name.endswith(IMAGE_ENDINGS):
+        elif name.endswith(READABLE):
             found.append(Input(place.with_name(stem(entry)).as_posix(), (entry,)))
-        elif _is_dicom(entry):
+        elif is_dicom(entry):
             slices = True
         else:
-            reason = f"It is no image: files with the ending '{entry.suffix}' are not read."
+            reason = f"It is neither DICOM nor of a kind that is read ({', '.join(READABLE)})."
             skipped.append(Skipped(place.as_posix(), entry, reason))
     if slices:
         place = folder.relative_to(top).as_posix()
         found.append(Input(folder.resolve().name if place == "." else place, (folder,)))
     return found, skipped
-
-
-def _is_dicom(path: Path) -> bool:
-    """By its mark, since a DICOM file may have any name; a few old ones have only the ending."""
-    if path.suffix.lower() in (".dcm", ".ima"):
-        return True
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def _grouped(found: Sequence[Input], channels: int) -> tuple[list[Input], list[Skipped]]:

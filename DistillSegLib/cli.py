@@ -1,0 +1,114 @@
+"""`distillseg`: the command line. Each command is a file in `commands/`.
+
+Every error is one sentence on standard error and an exit code that is not zero: 1 for what failed,
+2 for a command that was written wrongly, 130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn
+
+from DistillSegLib import __version__
+from DistillSegLib.commands import compare, demo, evaluate, export, packages, segment, train
+from DistillSegLib.errors import Cancelled, DistillSegError
+
+COMMANDS = (demo, segment, compare, packages, train, evaluate, export)
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one sentence, and knows -1.5e-3 for a number."""
+
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
+        self._negative_number_matcher = re.compile(
+            r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(MISUSED, f"{self.prog}: {message}; see '{self.prog} --help'.\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code.
+
+    Args:
+        arguments: as after `distillseg`; those of this process by default.
+    """
+    _prepare_process()
+    options = _parser().parse_args(arguments)
+    _prepare_messages(debug=options.debug)
+    try:
+        options.run(options)
+        sys.stdout.flush()
+        return 0
+    except (KeyboardInterrupt, Cancelled):
+        return _say("Stopped; finished results were kept and nothing was left half-written.", 130)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except DistillSegError as problem:
+        sentence = str(problem)
+    except MemoryError:
+        sentence = (
+            "There is not enough memory; close other programs or give a smaller region (--roi)."
+        )
+    except OSError as problem:
+        place = f"'{problem.filename}': " if problem.filename else ""
+        sentence = f"{place}{problem.strerror or problem}; check the path, space and permissions."
+    except Exception as problem:
+        sentence = (
+            f"Something unforeseen went wrong ({type(problem).__name__}: {problem}); repeat with "
+            "--debug and report what it prints."
+        )
+    if options.debug:
+        traceback.print_exc()
+    return _say(sentence, FAILED)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="distillseg",
+        description="Small, fast segmentation networks, distilled from large ones.",
+        epilog="`distillseg demo` shows it at work; `distillseg COMMAND --help` has examples.",
+    )
+    parser.add_argument("--version", action="version", version=f"distillseg {__version__}")
+    parser.set_defaults(run=lambda options: parser.print_help(), debug=False)
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
+    for command in COMMANDS:
+        command.add(commands)
+    return parser
+
+
+def _prepare_process() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the console cannot show must not stop us
+            stream.reconfigure(errors="backslashreplace")
+    if threading.current_thread() is threading.main_thread():
+        # `kill` ends like Ctrl-C does, so that temporary files are removed
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _prepare_messages(*, debug: bool) -> None:
+    """Without --debug, remarks of libraries stay out of the user's sight."""
+    logging.basicConfig(level=logging.INFO if debug else logging.CRITICAL, format="%(message)s")
+    warnings.simplefilter("default" if debug else "ignore")
+
+
+def _say(sentence: str, code: int) -> int:
+    print(" ".join(sentence.split()), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

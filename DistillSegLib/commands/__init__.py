@@ -1,0 +1,66 @@
+"""The commands of `distillseg`, one file each: `add` declares the options, `run` does the work.
+
+`add` must stay cheap, since `--help` declares every command: libraries are imported inside `run`.
+This folder is the only place of `rich` and `print`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from DistillSegLib.errors import DistillSegError
+
+
+def add_command(
+    commands: argparse._SubParsersAction,
+    name: str,
+    *,
+    help: str,
+    examples: str,
+    description: str = "",
+) -> argparse.ArgumentParser:
+    """A command's parser with what all commands share: examples, `--json` and `--debug`."""
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}. {description}".strip(),
+        epilog="examples:\n"
+        + "\n".join(f"  {line.strip()}" for line in examples.strip().split("\n")),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the result for machines; '-' is standard output"
+    )
+    parser.add_argument(
+        "--debug", action="store_true", help="on an error, show where in the code it arose"
+    )
+    return parser
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """The options that say how a network runs."""
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="cores to use (default: all but one)"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "onnxruntime", "openvino"),
+        default="auto",
+        help="what runs the network (default: auto)",
+    )
+
+
+@contextmanager
+def needs_training() -> Iterator[None]:
+    """Around imports of what trains: where it is not installed, one sentence says how to."""
+    try:
+        yield
+    except ModuleNotFoundError as problem:
+        if (problem.name or "").startswith("DistillSegLib"):
+            raise
+        raise DistillSegError(
+            f"This command needs '{problem.name}', which is not installed; run: "
+            "pip install 'distillseg[train]'"
+        ) from problem

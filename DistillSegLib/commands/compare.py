@@ -1,0 +1,82 @@
+"""`distillseg compare`: how well two segmentations agree, structure by structure."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import TYPE_CHECKING
+
+from DistillSegLib.commands import add_command
+from DistillSegLib.errors import DistillSegError
+
+if TYPE_CHECKING:
+    from DistillSegLib.commands.console import Terminal
+    from DistillSegLib.comparison import Comparison
+
+EXAMPLES = """
+distillseg compare fast.seg.nrrd reference.seg.nrrd
+distillseg compare result.nii.gz truth.nii.gz --csv table.csv --tolerance-mm 2
+distillseg compare a.seg.nrrd b.seg.nrrd --image scan.nii.gz --html report.html
+"""
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "compare",
+        help="compare two segmentations of one image",
+        description="Dice, HD95, surface Dice and volumes of each structure.",
+        examples=EXAMPLES,
+    )
+    parser.add_argument("a", metavar="A", help=".seg.nrrd or label map")
+    parser.add_argument("b", metavar="B", help="another of the same image")
+    parser.add_argument("--csv", metavar="FILE", help="write the table")
+    parser.add_argument("--html", metavar="FILE", help="write a report with pictures")
+    parser.add_argument("--image", metavar="FILE", help="what both were drawn on, for the report")
+    parser.add_argument(
+        "--tolerance-mm",
+        type=float,
+        default=1.0,
+        metavar="MM",
+        help="distance that the surface Dice allows (default: 1)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Compare, print the table and write what was asked for."""
+    from DistillSegLib.commands.console import Terminal
+    from DistillSegLib.comparison import compare
+    from DistillSegLib.images import read_image
+    from DistillSegLib.report import write_report
+    from DistillSegLib.segmentations import read_segmentation
+
+    if not (math.isfinite(options.tolerance_mm) and options.tolerance_mm >= 0):
+        raise DistillSegError(f"--tolerance-mm is {options.tolerance_mm}; give 0 or more.")
+    terminal = Terminal(options.json)
+    a, b = read_segmentation(options.a), read_segmentation(options.b)
+    with terminal.progress("Comparing"):
+        comparison = compare(a, b, tolerance_mm=options.tolerance_mm)
+    show_comparison(comparison, terminal)
+    if options.csv:
+        comparison.to_csv(options.csv)
+    if options.html:
+        image = read_image(options.image) if options.image else None
+        write_report(options.html, image, a, b, comparison, title="Comparison", facts={})
+    terminal.write_json(comparison.to_dict())
+
+
+def show_comparison(
+    comparison: Comparison, terminal: Terminal, a: str = "A", b: str = "B", title: str = ""
+) -> None:
+    """Print the structures with their agreement; `a` and `b` name the two."""
+    columns = ["structure", f"{a} (ml)", f"{b} (ml)", "Dice", "HD95 (mm)"]
+    columns += [f"surface Dice {comparison.tolerance_mm:g} mm", "remark"]
+    rows = [
+        [r.structure, r.volume_a_ml, r.volume_b_ml, r.dice, r.hd95_mm, r.nsd, r.remark]
+        for r in comparison.rows
+    ]
+    terminal.table(columns, rows, title=title)
+    for note in comparison.notes:
+        terminal.print(f"Note: {note}")

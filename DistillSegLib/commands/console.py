@@ -1,0 +1,153 @@
+"""What the user sees: results on standard output, progress and remarks on standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from DistillSegLib.files import write_text
+
+Result = TypeVar("Result")
+WIDE = 160  # columns of a table that goes to a file or another program
+
+
+class Terminal:
+    """Where one command prints.
+
+    Args:
+        json_file: of `--json`; with "-" standard output is the JSON alone.
+    """
+
+    def __init__(self, json_file: str | None = None) -> None:
+        self.json_file = json_file
+        self._out = _console(sys.stdout, quiet=json_file == "-")
+        self._err = _console(sys.stderr)
+
+    def print(self, text: str = "") -> None:
+        """A line of the result."""
+        self._out.print(text, soft_wrap=True)
+
+    def remark(self, text: str) -> None:
+        """A line that is not part of the result, such as a warning."""
+        self._err.print(text, soft_wrap=True)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+        """Numbers are aligned right and rounded to three decimals."""
+        table = Table(title=title or None, title_justify="left", title_style="bold")
+        for number, name in enumerate(columns):
+            numeric = any(isinstance(row[number], (int, float)) for row in rows)
+            table.add_column(name, justify="right" if numeric else "left")
+        for row in rows:
+            table.add_row(*map(shown, row))
+        self._out.print(table)
+
+    @contextmanager
+    def progress(self, description: str) -> Iterator[Callable[[float], None]]:
+        """A bar while the block runs; it takes the share done, 0 to 1.
+
+        Where standard error is no terminal there is one line instead, when all went well.
+        """
+        start = time.perf_counter()
+        if self._err.is_terminal:
+            with _bar() as bar:
+                task = bar.add_task(description, total=1.0)
+                yield lambda share: bar.update(task, completed=share)
+        else:
+            yield lambda share: None
+            self.remark(f"{description}: done in {time.perf_counter() - start:.1f} s.")
+
+    def write_json(self, data: Any) -> None:
+        """Write `data` where `--json` says; nothing without it."""
+        if self.json_file is None:
+            return
+        text = json.dumps(jsonable(data), indent=1, allow_nan=False)
+        if self.json_file == "-":
+            sys.stdout.write(text + "\n")
+        else:
+            write_text(self.json_file, text + "\n")
+
+
+def jsonable(data: Any) -> Any:
+    """Data as JSON has it: paths as text, and null for NaN and infinity, which it does not know."""
+    if is_dataclass(data) and not isinstance(data, type):
+        return jsonable(asdict(data))
+    if isinstance(data, dict):
+        return {str(key): jsonable(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [jsonable(value) for value in data]
+    if isinstance(data, Path):
+        return str(data)
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    return data
+
+
+def shown(value: Any) -> str:
+    """A value in a table for people."""
+    if isinstance(value, float):
+        return "–" if math.isnan(value) else f"{value:.3f}"
+    return "" if value is None else str(value)
+
+
+def interruptible(work: Callable[[Callable[[], bool]], Result]) -> Result:
+    """Do `work(cancelled)` so that Ctrl-C is heard at once, even amid a long pass of the engine.
+
+    Python hears it in the main thread and between two instructions only, so the work is done in
+    another; it is told through `cancelled` and leaves nothing half-written. A second Ctrl-C ends
+    the process on the spot.
+    """
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work, stop.is_set)
+        try:
+            while not future.done():
+                wait([future], timeout=0.2)  # Windows hears nothing while it waits without end
+        except KeyboardInterrupt:
+            stop.set()
+            try:
+                while not future.done():
+                    wait([future], timeout=0.2)
+            except KeyboardInterrupt:
+                os._exit(130)
+            raise
+        return future.result()
+
+
+def _console(stream: Any, *, quiet: bool = False) -> Console:
+    # No markup, emoji or highlighting: names of files and structures may look like them.
+    terminal = stream.isatty()
+    return Console(
+        file=stream,
+        quiet=quiet,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        width=None if terminal else WIDE,
+    )
+
+
+def _bar() -> Progress:
+    # On a descriptor of its own: readers silence the error stream while ITK speaks (`quiet.py`).
+    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace")
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(markup=False),
+        TimeRemainingColumn(),
+        console=_console(stream),
+        transient=True,  # an error's sentence, or the result, then stands alone
+    )

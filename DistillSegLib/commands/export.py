@@ -1,0 +1,47 @@
+"""`distillseg export`: from a training run to a model package. Needs the extra `[train]`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from DistillSegLib.commands import add_command, needs_training
+
+EXAMPLES = """
+distillseg export run --stage student --card card.md --out liver-fast-1.0.0.distillseg
+"""
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "export",
+        help="make a model package of a training run",
+        description="The package is checked as the program that uses it will check it.",
+        examples=EXAMPLES,
+    )
+    parser.add_argument("folder", metavar="RUN", help="the folder that `distillseg train` wrote")
+    parser.add_argument("--stage", required=True, metavar="NAME", help="whose network to export")
+    parser.add_argument("--card", required=True, metavar="FILE", help="the model card (Markdown)")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the .distillseg to write")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Build the package and say what is in it."""
+    from DistillSegLib.commands.console import Terminal
+
+    with needs_training():
+        from DistillSegLib.export.packaging import build_package
+    terminal = Terminal(options.json)
+    with terminal.progress(f"Exporting stage '{options.stage}'"):
+        path = build_package(
+            Path(options.folder),
+            stage=options.stage,
+            card=Path(options.card),
+            out=Path(options.out),
+        )
+    size_mb = round(Path(path).stat().st_size / 1e6, 2)
+    terminal.print(f"{path}  ({size_mb} MB)")
+    terminal.write_json({"file": path, "mb": size_mb})
