@@ -24,6 +24,8 @@ from DistillSegLib.quiet import quiet
 _UNEVEN = 0.05
 # The stack may lean by this much: the tangent of a third of a degree.
 _LEAN = 0.006
+# Tags as bytes of a little-endian file.
+_SERIES_UID, _POSITION, _VOXELS = b"\x20\x00\x0e\x00", b"\x20\x00\x32\x00", b"\xe0\x7f\x10\x00"
 # Modalities of what was drawn or computed on a scan.
 _DRAWN = ("SEG", "RTDOSE")
 # Storage classes of single images: a damaged file of one of these is a lost slice. CT, MR, PET,
@@ -246,9 +248,10 @@ def _choose(folder: Path, found: list[Series], wanted: str | None) -> Series:
 
 
 def _refuse_damaged(series: Series, damaged: list[Path]) -> None:
+    """Stop at a file of this series, or of none that it still names, that cannot be read."""
     for path in damaged:
-        head = path.read_bytes()[: 1 << 16]
-        if series.uid.encode() in head or len(head) < 1024:
+        named = _raw_values(path, _SERIES_UID)
+        if not named or series.uid in named:
             raise ImageError(
                 f"Series {series} has a damaged slice, '{path.name}'; copy the series again."
             )
@@ -369,19 +372,23 @@ def _read_frames(series: Series) -> sitk.Image:
 
 
 def _frame_positions(path: Path) -> list[tuple[float, ...]]:
-    """ImagePositionPatient of each frame, in the file's order.
-
-    SimpleITK does not open nested sequences, so the tag (0020,0032) is found by its bytes, with its
-    type "DS" and a length of two bytes, or without a type and with four.
-    """
-    header = path.read_bytes().split(b"\xe0\x7f\x10\x00", 1)[0]  # up to the voxels (7FE0,0010)
-    found = re.finditer(rb"\x20\x00\x32\x00(?:DS(..)|(..)\0\0)", header, re.DOTALL)
-    texts = []
-    for hit in found:
-        length = int.from_bytes(hit[1] or hit[2], "little")
-        texts.append(header[hit.end() : hit.end() + length].decode("latin-1").strip(" \0"))
-    positions = (_numbers({"": text}, "", 3) for text in texts)
+    """ImagePositionPatient of each frame, in the file's order."""
+    positions = (_numbers({"": text}, "", 3) for text in _raw_values(path, _POSITION))
     return [position for position in positions if position]
+
+
+def _raw_values(path: Path, tag: bytes) -> list[str]:
+    """The values of a tag anywhere before the voxels, found by its bytes.
+
+    SimpleITK neither opens nested sequences nor a file that is cut short. After the tag comes a
+    type of two letters and a length of two bytes, or a length of four.
+    """
+    header = path.read_bytes().split(_VOXELS, 1)[0]
+    values = []
+    for hit in re.finditer(tag + rb"(?:[A-Z]{2}(..)|(..)\0\0)", header, re.DOTALL):
+        length = int.from_bytes(hit[1] or hit[2], "little")
+        values.append(header[hit.end() : hit.end() + length].decode("latin-1").strip(" \0"))
+    return values
 
 
 def _execute(series: Series, reader: sitk.ImageFileReader | sitk.ImageSeriesReader) -> sitk.Image:

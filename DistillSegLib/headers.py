@@ -1,8 +1,8 @@
 """What the raw bytes of a NIfTI or MetaImage file say, checked before ITK reads them.
 
-ITK fills the missing end of a truncated NIfTI file with zeros, replaces a spacing of zero by 1 mm
-and goes on after a damaged compressed block. Each would give a segmentation of something that was
-never scanned, without a word. NRRD needs no such check: its reader refuses all of these.
+ITK fills the missing end of a truncated NIfTI file with zeros, makes NaN zero there, replaces a
+spacing of zero by 1 mm and goes on after a damaged compressed block. Each would give a segmentation
+of something that was never scanned, without a word. NRRD's reader does none of these.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import struct
 import zlib
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
 
 from DistillSegLib.errors import ImageError
 
@@ -35,7 +37,10 @@ _META_BYTES = {
 
 
 def check_file(path: Path) -> None:
-    """Raise ImageError if the file is cut short, damaged, or has a spacing not above zero."""
+    """Raise ImageError for a file that is cut short or damaged, or a spacing not above zero.
+
+    Also for a NIfTI file with values that are not finite.
+    """
     name = path.name.lower()
     try:
         if name.endswith((".nii", ".nii.gz")):
@@ -57,22 +62,33 @@ def _check_nifti(path: Path) -> None:
     with open(path, "rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
     with gzip.open(path) if packed else open(path, "rb") as stream:
-        header = stream.read(540)
-        dims, kind, pixdim, offset, qform, sform, rows = _parse_nifti(path, header)
-        found = len(header) + _length(stream) if packed else path.stat().st_size
-    if kind not in _NIFTI_BYTES:
+        order, dims, kind, pixdim, offset, qform, sform, rows = _parse_nifti(path, stream.read(540))
+        if kind not in _NIFTI_BYTES:
+            raise ImageError(
+                f"'{path}' holds colours or complex numbers (NIfTI data type {kind}); one real "
+                "number per voxel is needed. Save one channel as a file of its own."
+            )
+        _check_spacing(path, pixdim[: min(len(dims), 3)])
+        if sform > 0 and qform == 0:
+            _check_scales(path, pixdim, rows)
+        stream.seek(offset)
+        float_type = {16: f"{order}f4", 64: f"{order}f8"}.get(kind)
+        length, strange = _scan(stream, float_type)
+    _check_size(path, offset + length, offset + math.prod(dims) * _NIFTI_BYTES[kind])
+    if strange:
+        first = tuple(int(i) for i in np.unravel_index(strange[0], dims, order="F"))
         raise ImageError(
-            f"'{path}' holds colours or complex numbers (NIfTI data type {kind}); one real number "
-            "per voxel is needed. Save one channel as a file of its own."
+            f"'{path}' has {len(strange)} of {math.prod(dims)} voxels that are not finite numbers "
+            f"(the first at index x, y, z = {first}); replace them or export the image again."
         )
-    _check_size(path, found, offset + math.prod(dims) * _NIFTI_BYTES[kind])
-    _check_spacing(path, pixdim[: min(len(dims), 3)])
-    if sform > 0 and qform == 0:
-        _check_scales(path, pixdim[:3], rows)
 
 
 def _parse_nifti(path: Path, header: bytes) -> tuple:
-    """Sizes, data type, pixdim (x first), first voxel's byte, form codes, the sform's 3x4 rows."""
+    """What the header says.
+
+    Byte order, sizes, data type, pixdim (x first), the first voxel's byte, the codes of qform and
+    sform, and the sform's 3x4 numbers by row.
+    """
     for order in "<>":
         size = struct.unpack_from(order + "i", header)[0] if len(header) >= 4 else 0
         if size == 348 and header[344:347] == b"n+1":
@@ -93,7 +109,7 @@ def _parse_nifti(path: Path, header: bytes) -> tuple:
             continue
         sizes = dim[1 : dim[0] + 1]
         if 1 <= dim[0] <= 7 and min(sizes) >= 1 and math.isfinite(offset):
-            return sizes, kind, pixdim[1:4], int(offset), *codes, rows
+            return order, sizes, kind, pixdim[1:4], int(offset), *codes, rows
         raise ImageError(
             f"'{path}' is a NIfTI file of the impossible size {list(dim)}; export it again."
         )
@@ -179,11 +195,17 @@ def _inflated(path: Path, start: int) -> int:
     return count
 
 
-def _length(stream: BinaryIO) -> int:
-    count = 0
+def _scan(stream: BinaryIO, float_type: str | None) -> tuple[int, list[int]]:
+    """The bytes to the stream's end, and which of its numbers are not finite (float types only)."""
+    count, strange = 0, []
     while block := stream.read(_BLOCK):
+        if float_type:
+            width = int(float_type[-1])
+            numbers = np.frombuffer(block[: len(block) // width * width], float_type)
+            wrong = np.flatnonzero(~np.isfinite(numbers))
+            strange.extend((wrong + count // width).tolist())
         count += len(block)
-    return count
+    return count, strange
 
 
 def _check_size(path: Path, found: int, expected: int) -> None:
