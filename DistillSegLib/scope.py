@@ -158,8 +158,8 @@ def _intensity_warning(
     low, _, high = values
     *_, contrast, balance = _with_shape(values)
     found = f"The image's values run from {low:.4g} to {high:.4g}"
-    if contrast == 0:
-        return [f"{found}: it is constant, so there is nothing to segment; check the file."]
+    if contrast == 0:  # `images.image_warnings` says so
+        return []
     if modality.upper().startswith("MR") and low <= HOUNSFIELD_BELOW < known.low[0]:
         return [
             f"{found}, as a CT's in Hounsfield units do; the model was trained on {modality}, so "
