@@ -110,20 +110,23 @@ def run_batch(
     waiting = [one for one in inputs if one.id not in resumed]
     for one in skipped:
         rows[one.id] = Row(one.id, "skipped", str(one.path), reason=one.reason)
+    order = {one.id: number for number, one in enumerate((*inputs, *skipped))}
+
+    def write_table() -> None:
+        present = sorted(rows.values(), key=lambda row: order.get(row.case, len(order)))
+        _write_table(out_folder / TABLE, present)
 
     def record(row: Row) -> None:
         rows[row.case] = replace(row, fingerprint=prints[row.case])
         try:
-            _write_table(out_folder / TABLE, rows.values())
+            write_table()
         except ImageError:  # open in a spreadsheet program, perhaps; it is written again at the end
             log.warning("'%s' could not be written for now.", out_folder / TABLE)
         on_row(rows[row.case])
 
     _run(settings, waiting, record, on_progress, cancelled)
-    _write_table(out_folder / TABLE, rows.values())
-    return BatchResult(
-        tuple(rows[one.id] for one in (*inputs, *skipped)), out_folder / TABLE, resumed
-    )
+    write_table()
+    return BatchResult(tuple(rows[case] for case in order), out_folder / TABLE, resumed)
 
 
 def read_input(one: Input) -> list[sitk.Image]:

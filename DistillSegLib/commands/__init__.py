@@ -7,6 +7,7 @@ This folder is the only place of `rich` and `print`.
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,7 +26,7 @@ def add_command(
     parser = commands.add_parser(
         name,
         help=help,
-        description=f"{help[0].upper()}{help[1:]}. {description}".strip(),
+        description=textwrap.fill(f"{help[0].upper()}{help[1:]}. {description}", 80),
         epilog="examples:\n"
         + "\n".join(f"  {line.strip()}" for line in examples.strip().split("\n")),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -42,7 +43,7 @@ def add_command(
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """The options that say how a network runs."""
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="cores to use (default: all but one)"
+        "--threads", type=int, default=0, metavar="N", help="cores to use (default: all)"
     )
     parser.add_argument(
         "--engine",

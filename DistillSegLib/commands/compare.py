@@ -49,7 +49,6 @@ def run(options: argparse.Namespace) -> None:
     from DistillSegLib.commands.console import Terminal
     from DistillSegLib.comparison import compare
     from DistillSegLib.images import read_image
-    from DistillSegLib.report import write_report
     from DistillSegLib.segmentations import read_segmentation
 
     if not (math.isfinite(options.tolerance_mm) and options.tolerance_mm >= 0):
@@ -62,6 +61,8 @@ def run(options: argparse.Namespace) -> None:
     if options.csv:
         comparison.to_csv(options.csv)
     if options.html:
+        from DistillSegLib.report import write_report
+
         image = read_image(options.image) if options.image else None
         write_report(options.html, image, a, b, comparison, title="Comparison", facts={})
     terminal.write_json(comparison.to_dict())

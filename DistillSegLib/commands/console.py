@@ -56,10 +56,13 @@ class Terminal:
         self._out.print(table)
 
     @contextmanager
-    def progress(self, description: str) -> Iterator[Callable[[float], None]]:
+    def progress(
+        self, description: str, *, announce: bool = True
+    ) -> Iterator[Callable[[float], None]]:
         """A bar while the block runs; it takes the share done, 0 to 1.
 
-        Where standard error is no terminal there is one line instead, when all went well.
+        Where standard error is no terminal there is one line instead, when the block ended well;
+        `announce` can keep it back, where that is known later.
         """
         start = time.perf_counter()
         if self._err.is_terminal:
@@ -68,7 +71,8 @@ class Terminal:
                 yield lambda share: bar.update(task, completed=share)
         else:
             yield lambda share: None
-            self.remark(f"{description}: done in {time.perf_counter() - start:.1f} s.")
+            if announce:
+                self.remark(f"{description}: done in {time.perf_counter() - start:.1f} s.")
 
     def write_json(self, data: Any) -> None:
         """Write `data` where `--json` says; nothing without it."""

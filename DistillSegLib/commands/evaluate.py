@@ -86,7 +86,8 @@ def run(options: argparse.Namespace) -> None:
     _check_labels(labels, dataset.labels)
     cases, which = choose_cases(dataset, options.cases, options.split, provenance)
     terminal = Terminal(options.json)
-    with terminal.progress(f"Evaluating {options.model} on {len(cases)} cases") as on_progress:
+    title = f"Evaluating {options.model} on {len(cases)} cases"
+    with terminal.progress(title, announce=False) as on_progress:
         scores = interruptible(
             lambda cancelled: evaluate(
                 segment,

@@ -50,7 +50,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--roi",
         nargs="+",
         default=[],
-        metavar=("X", "Y Z SX SY SZ"),
+        metavar=("X Y Z SX SY SZ | FILE", "INPUT"),
         help="only this box: centre and size in mm (RAS, as in Slicer), or a Slicer ROI .mrk.json",
     )
     parser.add_argument("--series", metavar="UID", help="which series of a DICOM folder")
@@ -86,6 +86,9 @@ def run(options: argparse.Namespace) -> None:
     paths = [Path(path) for path in [*surplus, *options.inputs]]
     if not paths:
         raise ImageError("There is no INPUT; give an image file, a DICOM folder or a folder.")
+    for path in paths:
+        if not path.exists():
+            raise ImageError(f"There is no file or folder '{path}'; check the path.")
     terminal = Terminal(options.json)
     segmenter = Segmenter(
         options.package, variant=options.variant, threads=options.threads, engine=options.engine
@@ -132,9 +135,6 @@ def _single(paths: list[Path], channels: int, series: str | None, out: Path) -> 
     from DistillSegLib.datasets import stem
     from DistillSegLib.inputs import Input, is_series_folder
 
-    for path in paths:
-        if not path.exists():
-            raise ImageError(f"There is no file or folder '{path}'; check the path.")
     first = paths[0]
     if first.is_dir() and len(paths) == 1:
         if is_series_folder(first) or not _is_folder(out):
@@ -200,7 +200,7 @@ def _segment_many(
     from DistillSegLib.commands.console import interruptible
 
     title = f"{len(inputs)} cases with {segmenter.package.manifest.id}"
-    with terminal.progress(title) as on_progress:
+    with terminal.progress(title, announce=False) as on_progress:
         result = interruptible(
             lambda cancelled: run_batch(
                 segmenter,
