@@ -322,10 +322,8 @@ def _check_steps(series: Series, slices: list[Slice]) -> None:
     drift = positions[-1] - positions[0] - rise * slices[0].normal
     lean = float(np.linalg.norm(drift)) / rise
     if lean > _LEAN:
-        raise _refusal(
-            series,
-            f"its stack leans by {np.degrees(np.arctan(lean)):.1f} degrees (a tilted gantry)",
-        )
+        degrees = np.degrees(np.arctan(lean))
+        raise _refusal(series, f"its stack leans by {degrees:.1f} degrees (a tilted gantry)")
 
 
 def _refusal(series: Series, what: str, remedy: str = "") -> ImageError:
@@ -362,19 +360,14 @@ def _read_frames(series: Series) -> sitk.Image:
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
     image = _execute(series, reader)
-    positions = _frame_positions(path)
+    found = (_numbers({"": text}, "", 3) for text in _raw_values(path, _POSITION))
+    positions = [position for position in found if position]
     if len(positions) != series.frames:
         raise _refusal(series, f"{len(positions)} of its {series.frames} frames say where they lie")
     grid = [image.TransformIndexToPhysicalPoint((0, 0, k)) for k in range(series.frames)]
     if not np.allclose(positions, grid, atol=0.1):  # mm
         raise _refusal(series, "its frames do not follow each other in equal steps along one line")
     return _described(series, image)
-
-
-def _frame_positions(path: Path) -> list[tuple[float, ...]]:
-    """ImagePositionPatient of each frame, in the file's order."""
-    positions = (_numbers({"": text}, "", 3) for text in _raw_values(path, _POSITION))
-    return [position for position in positions if position]
 
 
 def _raw_values(path: Path, tag: bytes) -> list[str]:
@@ -403,10 +396,7 @@ def _execute(series: Series, reader: sitk.ImageFileReader | sitk.ImageSeriesRead
 
 
 def _described(series: Series, image: sitk.Image) -> sitk.Image:
-    for key, value in (
-        ("0008|0060", series.modality),
-        ("0008|103e", series.description),
-        ("0020|000e", series.uid),
-    ):
-        image.SetMetaData(key, value)
+    image.SetMetaData("0008|0060", series.modality)
+    image.SetMetaData("0008|103e", series.description)
+    image.SetMetaData("0020|000e", series.uid)
     return image
