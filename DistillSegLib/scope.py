@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 Range = tuple[float, float]  # smallest and largest over the training images
 
 MUCH_LARGER = 1.5  # times the largest training image, along any axis: refused
-MARGIN = 0.2  # beyond the training range, relative: warned about
+MARGIN = 0.2  # of a size beyond the training range: warned about
+BALANCE_MARGIN = 0.1  # of the balance beyond the training range: warned about
 COARSER = 1.5  # times the largest training spacing: warned about
 SAMPLE = 1 << 20  # voxels that percentiles are taken from, at most
 HOUNSFIELD_BELOW = -150.0  # MR images hold no such values, CT of more than a few cm always does
@@ -175,7 +176,7 @@ def _intensity_warning(
         reason = f"is the image {modality} in its original units?"
     else:
         inside = known.contrast[0] / 10 <= contrast <= known.contrast[1] * 10
-        inside &= known.balance[0] - MARGIN <= balance <= known.balance[1] + MARGIN
+        inside &= abs(balance - np.clip(balance, *known.balance)) <= BALANCE_MARGIN
         trained += f", with the median at {_between(known.balance)} of the way, here {balance:.2g}"
         reason = f"is it {modality} of the same kind, without a mask or rescaling?"
     return [] if inside else [f"{found} ({trained}); check the result: {reason}"]

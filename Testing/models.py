@@ -92,8 +92,13 @@ def manifest(model: bytes, *, stride: int = 1, **changes: Any) -> Manifest:
     return replace(sound, **changes)
 
 
-def write_tiny_package(path: Path, *, stride: int = 1, blur: int = 1, **changes: Any) -> Path:
-    """A package that passes every check, unless `changes` to its manifest say otherwise."""
+def write_tiny_package(
+    path: Path, *, stride: int = 1, blur: int = 1, error: float = 0.0, **changes: Any
+) -> Path:
+    """A package that passes every check, unless `changes` to its manifest say otherwise.
+
+    `error` is added to the logits of the check window.
+    """
     model = threshold_model(stride=stride, blur=blur)
     window = np.random.default_rng(0).uniform(0, 10, (1, 1, *WINDOW)).astype(np.float32)
     d, h, w = (n // stride for n in WINDOW)
@@ -104,7 +109,7 @@ def write_tiny_package(path: Path, *, stride: int = 1, blur: int = 1, **changes:
         card="# Thresholds\n\nFor tests.\n",
         models={"model.onnx": model},
         window=window,
-        logits={"fp32": threshold_logits(coarse)},
+        logits={"fp32": threshold_logits(coarse) + error},
     )
 
 

@@ -1,0 +1,276 @@
+"""Images in, segmentation out.
+
+>>> from DistillSegLib import Segmenter
+>>> segmentation = Segmenter("hippocampus-fast").segment("crop.nii.gz")
+>>> segmentation.image, segmentation.seconds, segmentation.warnings
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from DistillSegLib import postprocessing
+from DistillSegLib.errors import Cancelled, DistillSegError, ImageError, PackageError
+from DistillSegLib.geometry import as_volume, check_image, crop, labels_on, paste
+from DistillSegLib.images import image_warnings, read_image, refuse_labels
+from DistillSegLib.machine import free_memory_bytes
+from DistillSegLib.package import ModelPackage, Variant, load_package
+from DistillSegLib.regions import Region
+from DistillSegLib.runtime import Engine, Session
+from DistillSegLib.scope import check_scope, measure, scope_warnings
+from DistillSegLib.segmentations import Segmentation
+from DistillSegLib.windows import ignore, never, sliding_window, whole_volume
+
+log = logging.getLogger(__name__)
+
+ImageOrPath = sitk.Image | Path | str
+
+SHARE_OF_MEMORY = 0.5  # of what is free, that a single pass may take
+POLL_SECONDS = 0.05  # between two questions whether to cancel, while the engine runs
+
+
+class Segmenter:
+    """A package, loaded and ready; keep it, and the next image pays no loading.
+
+    Threads may share one: their images pass through the network one after the other.
+
+    Args:
+        package: a `ModelPackage`, the id of a bundled or installed one, or a `.distillseg` file.
+        variant: by name; "auto" is the package's first.
+        threads: 0 is all physical cores.
+        engine: "auto", "onnxruntime" or "openvino" (see `runtime.Session`).
+
+    Attributes:
+        package, variant: what is in use.
+    """
+
+    def __init__(
+        self,
+        package: ModelPackage | Path | str,
+        *,
+        variant: str = "auto",
+        threads: int = 0,
+        engine: Engine = "auto",
+    ):
+        self.package = package if isinstance(package, ModelPackage) else load_package(package)
+        self.variant: Variant = self.package.variant(variant)
+        model = self.package.model_bytes(self.variant)
+        self._session = Session(model, threads=threads, engine=engine)
+        self._one_at_a_time = threading.Lock()
+
+    @property
+    def engine(self) -> str:
+        """The engine in use, "onnxruntime" or "openvino"."""
+        return self._session.engine
+
+    def segment(
+        self,
+        images: ImageOrPath | Sequence[ImageOrPath],
+        *,
+        region: Region | None = None,
+        force_scope: bool = False,
+        on_progress: Callable[[float], None] = ignore,
+        cancelled: Callable[[], bool] = never,
+    ) -> Segmentation:
+        """Segment one patient.
+
+        Args:
+            images: one for each channel of the model, in its order; files and DICOM folders are
+                read. The result lies on the grid of the first.
+            region: the part to look at; nothing is found outside of it.
+            force_scope: go on even if the image is much larger than those of training.
+            on_progress: told the share done, 0 to 1.
+            cancelled: asked often, also from another thread; if true, Cancelled is raised.
+
+        Raises:
+            ScopeError: the image is much larger than those that the model was trained on.
+            DistillSegError: anything else that stands in the way, in one sentence.
+        """
+        manifest, seconds = self.package.manifest, {}
+        with _timed(seconds, "read"):
+            whole = self._read(images)
+        with _timed(seconds, "preprocess"):
+            # Only the first is cropped: the others are interpolated onto its grid anyway.
+            seen = [crop(whole[0], region), *whole[1:]] if region else whole
+            warnings = self._check(whole, seen, force_scope)
+            prepared = manifest.preprocessing.apply(seen)
+        on_progress(0.05)
+        with _timed(seconds, "network"), self._the_network(cancelled):
+            logits = self._logits(
+                prepared.array, lambda share: on_progress(0.05 + 0.85 * share), cancelled
+            )
+        with _timed(seconds, "labels"):
+            classes = labels_on(seen[0], logits, prepared.grid, stride=self.variant.stride)
+            labelmap = self._decoded(classes)
+            labelmap = postprocessing.apply(manifest.postprocessing, labelmap)
+            found = sitk.GetArrayViewFromImage(labelmap).any()
+            labelmap = paste(labelmap, whole[0]) if region else labelmap
+        if not found:
+            warnings.append(self._nothing_found())
+        on_progress(1.0)
+        return Segmentation(
+            labelmap,
+            manifest.labels,
+            source=f"{manifest.id} {manifest.version}",
+            seconds=seconds,
+            warnings=tuple(warnings),
+        )
+
+    def _read(self, images: ImageOrPath | Sequence[ImageOrPath]) -> list[sitk.Image]:
+        given = [images] if isinstance(images, (sitk.Image, str, Path)) else list(images)
+        channels = self.package.manifest.channels
+        if len(given) != len(channels):
+            raise ImageError(
+                f"'{self.package.manifest.id}' takes {len(channels)} image(s) of a patient "
+                f"({', '.join(channels)}), found {len(given)}; give one for each, in this order."
+            )
+        volumes = []
+        for image in given:
+            name = "the image" if isinstance(image, sitk.Image) else str(image)
+            volume = as_volume(image) if isinstance(image, sitk.Image) else read_image(image)
+            check_image(volume)
+            _check_values(volume)
+            refuse_labels(volume, name)
+            volumes.append(volume)
+        return volumes
+
+    def _check(
+        self, whole: Sequence[sitk.Image], seen: Sequence[sitk.Image], force_scope: bool
+    ) -> list[str]:
+        """Refuse what is out of scope; return warnings about what is doubtful."""
+        manifest = self.package.manifest
+        measured = measure(seen, orientation=manifest.preprocessing.orientation)
+        if not force_scope:
+            check_scope(manifest.scope, measured, title=manifest.id)
+        own_units = manifest.preprocessing.intensity[0].scheme == "fixed"
+        found = [warning for image in whole for warning in image_warnings(image)]
+        found += scope_warnings(
+            manifest.scope, measured, modality=manifest.modality, own_units=own_units
+        )
+        return list(dict.fromkeys(found))
+
+    def _logits(
+        self,
+        array: NDArray[np.float32],
+        on_progress: Callable[[float], None],
+        cancelled: Callable[[], bool],
+    ) -> NDArray[np.float32]:
+        """(C, D, H, W) -> (K, D/s, H/s, W/s): in one pass if that is right and fits, or windows."""
+        manifest, stride = self.package.manifest, self.variant.stride
+        if manifest.single_pass and self._fits(array.shape[1:]):
+            try:
+                return whole_volume(array, self._session, multiple=manifest.multiple, stride=stride)
+            except MemoryError as problem:
+                log.warning("A single pass did not fit, going on with windows: %s", problem)
+        return sliding_window(
+            array,
+            self._session,
+            manifest.window,
+            overlap=manifest.overlap,
+            stride=stride,
+            on_progress=on_progress,
+            cancelled=cancelled,
+        )
+
+    def _fits(self, shape: Sequence[int]) -> bool:
+        multiple = self.package.manifest.multiple
+        voxels = prod(-(-size // multiple) * multiple for size in shape)
+        return self.variant.bytes_per_voxel * voxels <= SHARE_OF_MEMORY * free_memory_bytes()
+
+    @contextmanager
+    def _the_network(self, cancelled: Callable[[], bool]) -> Iterator[None]:
+        """Have the session to oneself, and end a running pass when `cancelled` says so."""
+        while not self._one_at_a_time.acquire(timeout=POLL_SECONDS):
+            _stop_if(cancelled)
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(POLL_SECONDS):
+                if cancelled():
+                    self._session.cancel()
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            _stop_if(cancelled)
+            yield
+            _stop_if(cancelled)
+        except MemoryError as problem:
+            raise DistillSegError(
+                f"There is not enough memory for the network ({free_memory_bytes() >> 20} MiB are "
+                "free); close other programs, or give a smaller region."
+            ) from problem
+        finally:
+            done.set()
+            watcher.join()
+            self._one_at_a_time.release()
+
+    def _decoded(self, classes: sitk.Image) -> sitk.Image:
+        """Class indices -> the label values of the package's table."""
+        values = self.package.manifest.labels.decode(sitk.GetArrayViewFromImage(classes))
+        image = sitk.GetImageFromArray(values)
+        image.CopyInformation(classes)
+        return image
+
+    def _nothing_found(self) -> str:
+        manifest = self.package.manifest
+        names = ", ".join(label.name for label in manifest.labels)
+        return (
+            f"Nothing was found of: {names}. '{manifest.id}' expects {manifest.modality} images, "
+            f"{manifest.scope.description}; check the image, or choose another region."
+        )
+
+
+def self_check(package: ModelPackage, *, engine: Engine = "auto") -> float:
+    """Run the package's check window here: the largest difference of any logit, of any variant.
+
+    Raises:
+        PackageError: it exceeds the package's tolerance; this computer would segment differently.
+    """
+    manifest, largest = package.manifest, 0.0
+    for variant in manifest.variants:
+        window, expected = package.check_window(variant)
+        session = Session(package.model_bytes(variant), engine=engine)
+        logits = session(window)
+        same_shape = logits.shape == expected.shape
+        difference = float(np.abs(logits - expected).max()) if same_shape else float("nan")
+        if not difference <= manifest.tolerance:  # also true for NaN
+            raise PackageError(
+                f"'{manifest.name}' does not give its own numbers on this computer with "
+                f"{session.engine}: logits {logits.shape} differ by {difference:.2g} where "
+                f"{manifest.tolerance:.2g} is allowed; get the package again or update the engine."
+            )
+        largest = max(largest, difference)
+    return largest
+
+
+def _check_values(image: sitk.Image) -> None:
+    """Refuse NaN and infinity: normalisation would spread them over the whole image."""
+    voxels = sitk.GetArrayViewFromImage(image)
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        raise ImageError(
+            f"The image has {np.count_nonzero(~np.isfinite(voxels))} voxels that are not finite "
+            "numbers (NaN or infinite); replace them or export the image again."
+        )
+
+
+def _stop_if(cancelled: Callable[[], bool]) -> None:
+    if cancelled():
+        raise Cancelled("The segmentation was cancelled; nothing was written.")
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start
