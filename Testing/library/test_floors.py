@@ -22,7 +22,7 @@ FLOORS = [
     {"errors", "machine", "places", "quiet"},  # floor 0: words, numbers, space
     {"records", "labels", "files", "geometry", "regions", "headers"},
     {"windows", "metrics", "postprocessing", "preprocessing", "scope", "dicom"},  # 1: images
-    {"images"},
+    {"images", "manifest"},
     {"segmentations"},
     {"datasets"},
     {"inputs", "package", "runtime"},  # 2: what is run, and on what
