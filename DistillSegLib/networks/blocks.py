@@ -72,7 +72,7 @@ class ConvBlock(nn.Sequential):
 
 
 class Upsample(nn.Module):
-    """Linear (2-D: bilinear, 3-D: trilinear) interpolation to twice the size, half-pixel centres."""
+    """Bilinear (2-D) or trilinear (3-D) interpolation, with half-pixel centres."""
 
     def __init__(self, dims: int = 3, factor: int = 2):
         super().__init__()

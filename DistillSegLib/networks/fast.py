@@ -1,10 +1,10 @@
 """The fast family: U-Nets laid out for what CPUs run quickly, not for few operations.
 
 What inference engines were measured to like decides every line: a patch stem (one strided
-convolution carries the image to half resolution before anything else happens), widths in multiples
-of 16, plain 3x3x3 convolutions with BatchNorm that folds away on export, skips by addition, upsampling
-by repetition after a 1x1x1 reduction, and logits at the stem's resolution, which the caller
-interpolates where labels are written.
+convolution carries the image to half resolution before anything else happens), widths in
+multiples of 16, plain 3x3x3 convolutions with BatchNorm that folds away on export, skips by
+addition, upsampling by repetition after a 1x1x1 reduction, and logits at the stem's resolution,
+which the caller interpolates where labels are written.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from DistillSegLib.networks.blocks import ConvBlock, Upsample, repeat
 class FastUNet(nn.Module):
     """(B, C, D, H, W) -> logits (B, K, D, H, W); each size a multiple of `multiple`.
 
-    `coarse(image)` gives logits (B, K, D/s, H/s, W/s) at stride s = `stem`; `forward` upsamples them
-    trilinearly with half-pixel centres, the interpolation that inference applies.
+    `coarse(image)` gives logits (B, K, D/s, H/s, W/s) at stride s = `stem`; `forward` upsamples
+    them trilinearly with half-pixel centres, the interpolation that inference applies.
 
     Args:
         width: features per level, finest first; multiples of 16 fill the processor's vectors.

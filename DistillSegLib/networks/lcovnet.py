@@ -1,11 +1,11 @@
 """LCOV-Net and the network it is distilled from.
 
-Zhao et al., "Efficient Multi-Organ Segmentation From 3D Abdominal CT Images With Lightweight Network
-and Knowledge Distillation", IEEE TMI 42(9), 2023, doi:10.1109/TMI.2023.3262680.
+Zhao et al., "Efficient Multi-Organ Segmentation From 3D Abdominal CT Images With Lightweight
+Network and Knowledge Distillation", IEEE TMI 42(9), 2023, doi:10.1109/TMI.2023.3262680.
 
-Differs from the released code in the axes only: there the kernels (1, 1, 3) and (3, 3, 1) meet arrays
-in z, y, x order and so act along x and on the z-y plane. The paper's figures count W, H, D: a
-three-tap convolution through the slices, then a 3x3 one in plane. Here that is (3, 1, 1) and
+Differs from the released code in the axes only: there the kernels (1, 1, 3) and (3, 3, 1) meet
+arrays in z, y, x order and so act along x and on the z-y plane. The paper's figures count W, H, D:
+a three-tap convolution through the slices, then a 3x3 one in plane. Here that is (3, 1, 1) and
 (1, 3, 3); the parameter counts are the same.
 """
 

@@ -1,4 +1,6 @@
-"""U-Net in two or three dimensions from a list of widths (Ronneberger et al., 2015; Çiçek et al., 2016).
+"""U-Net in two or three dimensions from a list of widths.
+
+Ronneberger et al., 2015, arXiv:1505.04597; Çiçek et al., 2016, arXiv:1606.06650.
 
 One class serves as reference network and, with small widths, as the tiny students and growing
 assistants of GTAN: widths (5, 10, 20), one channel and two classes give 34,772 parameters.

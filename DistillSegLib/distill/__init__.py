@@ -1,0 +1,12 @@
+"""The list of terms: what a recipe may call each of them."""
+
+from __future__ import annotations
+
+from DistillSegLib.distill.response import PredictionMaps
+from DistillSegLib.distill.supervised import LabelLoss
+from DistillSegLib.distill.views import Term
+
+TERMS: dict[str, type[Term]] = {
+    "label": LabelLoss,
+    "prediction_maps": PredictionMaps,
+}

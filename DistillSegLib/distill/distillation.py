@@ -1,0 +1,153 @@
+"""The training step: networks in roles, and the weighted links between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from DistillSegLib.distill.views import Batch, Tapped, Term, View
+from DistillSegLib.errors import RecipeError
+from DistillSegLib.records import nearest
+
+
+@dataclass(frozen=True)
+class Link:
+    """One weighted term between a student and its guide.
+
+    Attributes:
+        student: role that receives the gradient.
+        teacher: role that guides, or None for a term without a guide.
+    """
+
+    term: Term
+    weight: float = 1.0
+    student: str = "student"
+    teacher: str | None = "teacher"
+
+
+class Distillation(nn.Module):
+    """One whole step as one module, so that precision, processes and compilation wrap one object.
+
+    Trained roles are optimised. Frozen roles run in evaluation mode without gradients. A view used
+    as guide is detached, also when its role is itself being trained: an assistant that learns
+    together with its student is two links.
+
+    Args:
+        trained: role -> network that learns.
+        frozen: role -> network that only guides.
+        links: name -> link; the names are the columns of the log.
+    """
+
+    def __init__(
+        self,
+        trained: Mapping[str, Tapped],
+        frozen: Mapping[str, Tapped],
+        links: Mapping[str, Link],
+    ):
+        super().__init__()
+        self.trained = nn.ModuleDict(trained)
+        self.frozen = nn.ModuleDict(frozen)
+        self.links = dict(links)
+        self.frozen.eval().requires_grad_(False)
+        roles = [*trained, *frozen]
+        for name, link in self.links.items():
+            if link.student not in trained:
+                raise RecipeError(
+                    f"Link '{name}' trains '{link.student}', which is no trained role; "
+                    f"{nearest(link.student, trained)}"
+                )
+            if link.term.guided and link.teacher not in roles:
+                raise RecipeError(
+                    f"Link '{name}' needs a guide, found '{link.teacher}'; "
+                    f"{nearest(str(link.teacher), roles)}"
+                )
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss of each link, unweighted, and their weighted sum as `total`."""
+        return self.losses(batch, self.views(batch))
+
+    def views(self, batch: Batch) -> dict[str, View]:
+        """What each role says about the batch."""
+        views = {role: net(batch) for role, net in self.trained.items()}
+        with torch.no_grad():
+            views |= {role: net(batch) for role, net in self.frozen.items()}
+        return views
+
+    def losses(self, batch: Batch, views: Mapping[str, View]) -> dict[str, Tensor]:
+        """The links' terms on given views."""
+        losses = {}
+        for name, link in self.links.items():
+            guide = views[link.teacher].detached() if link.term.guided else None
+            losses[name] = link.term(batch, views[link.student], guide)
+        losses["total"] = sum(link.weight * losses[name] for name, link in self.links.items())
+        return losses
+
+    def train(self, mode: bool = True) -> Distillation:
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+    def rehearse(self, batch: Batch) -> str:
+        """One forward and backward pass without an update, before the first epoch.
+
+        Returns:
+            A table: role, parameters, what it sees and says; each loss.
+
+        Raises:
+            RecipeError: logits of different classes or grids across a link, a loss that is not
+                finite, trained weights that no loss reaches. Each in one sentence.
+        """
+        self.train()
+        views = self.views(batch)
+        for name, link in self.links.items():
+            self._check_link(name, link, views)
+        losses = self.losses(batch, views)
+        for name, loss in losses.items():
+            if not torch.isfinite(loss):
+                raise RecipeError(
+                    f"Link '{name}' gives {loss.item()} on the first batch; check the data for "
+                    "values that are not finite and the link's settings."
+                )
+        losses["total"].backward()
+        unreached = [
+            name for name, weight in self.trained.named_parameters() if weight.grad is None
+        ]
+        self.zero_grad(set_to_none=True)
+        if unreached:
+            raise RecipeError(
+                f"No loss reaches {len(unreached)} trained weights ({', '.join(unreached[:3])} …); "
+                "link a term to them, or build the network without them."
+            )
+        return self._table(views, losses)
+
+    def _check_link(self, name: str, link: Link, views: Mapping[str, View]) -> None:
+        if not link.term.guided:
+            return
+        student, teacher = views[link.student].logits, views[link.teacher].logits
+        if student.shape[1] != teacher.shape[1]:
+            raise RecipeError(
+                f"Link '{name}': '{link.student}' has {student.shape[1]} classes, "
+                f"'{link.teacher}' has {teacher.shape[1]}; both must be trained on the same labels."
+            )
+        if student.shape[2:] != teacher.shape[2:]:
+            raise RecipeError(
+                f"Link '{name}': '{link.student}' answers on {tuple(student.shape[2:])} voxels, "
+                f"'{link.teacher}' on {tuple(teacher.shape[2:])}; both must keep the image's grid."
+            )
+
+    def _table(self, views: Mapping[str, View], losses: Mapping[str, Tensor]) -> str:
+        rows = [f"{'role':<12}{'parameters':>12}  logits and taps (B, K or C, D, H, W)"]
+        for role, net in [*self.trained.items(), *self.frozen.items()]:
+            size = sum(weight.numel() for weight in net.parameters())
+            state = "  frozen" if role in self.frozen else ""
+            rows.append(f"{role:<12}{size:>12,}  {tuple(views[role].logits.shape)}{state}")
+            rows += [f"  {tap:<22}  {tuple(t.shape)}" for tap, t in views[role].taps.items()]
+        rows.append(f"{'loss':<12}{'now':>12}  weight and term")
+        for name, loss in losses.items():
+            link = self.links.get(name)
+            what = f"  {link.weight:g} x {link.term}" if link else ""
+            rows.append(f"{name:<12}{loss.item():>12.4f}{what}")
+        return "\n".join(rows)

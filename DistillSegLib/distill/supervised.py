@@ -1,0 +1,51 @@
+"""Learning from labels: Dice and cross-entropy, the loss that nnU-Net made standard.
+
+Isensee et al., "nnU-Net", Nature Methods 18, 2021. MONAI computes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from monai.losses import DiceCELoss
+from torch import Tensor
+
+from DistillSegLib.distill.views import Batch, View, resize_label
+
+
+@dataclass(frozen=True)
+class LabelLoss:
+    """Soft Dice (without background, over the whole batch) plus cross-entropy.
+
+        L = w_0 * l(logits, label) + sum_i w_i * l(tap_i, label at the tap's size),  w_i ~ 1 / 2^i
+
+    Not at its minimum when student equals teacher: it looks at the label only. Labels are brought
+    to a side head's grid by nearest voxel, as nnU-Net does.
+
+    Attributes:
+        taps: side heads for deep supervision, such as ("logits/1", "logits/2"), finest first.
+        dice: weight of the Dice part.
+        cross_entropy: weight of the cross-entropy part.
+    """
+
+    taps: tuple[str, ...] = ()
+    dice: float = 1.0
+    cross_entropy: float = 1.0
+    guided = False
+
+    def __call__(self, batch: Batch, student: View, teacher: View | None = None) -> Tensor:
+        loss = DiceCELoss(
+            include_background=False,
+            to_onehot_y=True,
+            softmax=True,
+            batch=True,
+            lambda_dice=self.dice,
+            lambda_ce=self.cross_entropy,
+        )
+        outputs = [student.logits, *(student.taps[name] for name in self.taps)]
+        weights = [0.5**i for i in range(len(outputs))]
+        losses = [
+            weight * loss(output.float(), resize_label(batch.label, output)[:, None])
+            for weight, output in zip(weights, outputs, strict=True)
+        ]
+        return sum(losses) / sum(weights)

@@ -1,0 +1,116 @@
+"""What a loss term may see: the batch, and what each network said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from DistillSegLib.networks.blocks import unfold_depth
+from DistillSegLib.records import nearest
+
+EMPTY: Mapping[str, Tensor] = MappingProxyType({})
+
+
+class Batch(NamedTuple):
+    """What one step trains on; a named tuple, because Fabric refuses frozen dataclasses.
+
+    Attributes:
+        image: (B, C, D, H, W) float32.
+        label: (B, D, H, W) int64 class indices, 0 = background.
+        domain: (B,) int64, samples grouped by domain; None: one domain.
+        progress: share of the stage that is done, for terms whose target moves.
+        stored: role -> (B, K, D, H, W), predictions of a teacher that was run elsewhere.
+    """
+
+    image: Tensor
+    label: Tensor
+    domain: Tensor | None = None
+    progress: float = 0.0
+    stored: Mapping[str, Tensor] = EMPTY
+
+
+@dataclass(frozen=True)
+class View:
+    """What one network said about one batch.
+
+    Attributes:
+        logits: (B, K, D, H, W).
+        taps: name -> (B, C_i, D_i, H_i, W_i); also of slice-wise networks, always 5-D.
+    """
+
+    logits: Tensor
+    taps: Mapping[str, Tensor] = field(default_factory=lambda: EMPTY)
+
+    def detached(self) -> View:
+        """The same numbers without gradients: what a guide may give away."""
+        return View(self.logits.detach(), {name: t.detach() for name, t in self.taps.items()})
+
+
+@runtime_checkable
+class Term(Protocol):
+    """A loss between what the student and its guide said; a frozen dataclass that is called.
+
+    Attributes:
+        taps: names of the features it needs, from student and teacher alike.
+        guided: whether it needs a teacher.
+    """
+
+    taps: tuple[str, ...]
+    guided: bool
+
+    def __call__(self, batch: Batch, student: View, teacher: View | None) -> Tensor: ...
+
+
+class Tapped(nn.Module):
+    """A network whose named features are reported beside its logits: a `Batch -> View`.
+
+    Args:
+        net: maps (B, C, D, H, W), and the domain if the batch has one, to logits.
+        wanted: names of the taps to report; hooks are set on these only.
+        paths: tap name -> sub-module path; `net.taps` when absent.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        wanted: Collection[str] = (),
+        paths: Mapping[str, str] | None = None,
+    ):
+        super().__init__()
+        self.net = net
+        self._seen: dict[str, list[Tensor]] = {}
+        paths = getattr(net, "taps", {}) if paths is None else paths
+        for name in wanted:
+            if name not in paths:
+                raise ValueError(
+                    f"{type(net).__name__} has no tap '{name}'; {nearest(name, paths)}"
+                )
+            net.get_submodule(paths[name]).register_forward_hook(self._hook(name))
+
+    def _hook(self, name: str):
+        return lambda _module, _inputs, output: self._seen.setdefault(name, []).append(output)
+
+    def forward(self, batch: Batch) -> View:
+        self._seen.clear()
+        inputs = (batch.image,) if batch.domain is None else (batch.image, batch.domain)
+        logits = self.net(*inputs)
+        taps = {name: torch.cat(parts) for name, parts in self._seen.items()}  # one per domain
+        self._seen.clear()  # nothing outlives the step
+        size = len(batch.image)
+        return View(
+            logits, {n: unfold_depth(t, size) if t.ndim == 4 else t for n, t in taps.items()}
+        )
+
+
+def resize_label(label: Tensor, like: Tensor) -> Tensor:
+    """(B, D, H, W) class indices -> the grid of `like` (B, C, d, h, w), by nearest voxel."""
+    if label.shape[1:] == like.shape[2:]:
+        return label
+    resized = functional.interpolate(label[:, None].float(), size=like.shape[2:], mode="nearest")
+    return resized[:, 0].long()

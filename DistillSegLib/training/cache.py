@@ -1,0 +1,161 @@
+"""Cases preprocessed once, as memory-mapped arrays, by the very preprocessing that inference uses.
+
+A cache can be carried to another machine and trained from there without SimpleITK and without the
+data set:
+
+    cache/
+      cache.json            plan, label table, where the data came from, the cases
+      <digest>/image.npy    (C, D, H, W) float32
+      <digest>/label.npy    (D, H, W) class indices
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from DistillSegLib.datasets import Case, Dataset
+from DistillSegLib.errors import DatasetError
+from DistillSegLib.files import replacing, write_text
+from DistillSegLib.labels import LabelTable
+from DistillSegLib.preprocessing import Preprocessing
+from DistillSegLib.records import from_dict, to_dict
+from DistillSegLib.training.plan import Plan
+from DistillSegLib.windows import ignore
+
+INDEX = "cache.json"
+
+
+@dataclass(frozen=True)
+class CachedCase:
+    """One preprocessed case; `folder` is relative to the cache."""
+
+    id: str
+    patient: str
+    domain: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a cache's cases came from, for model cards."""
+
+    name: str
+    licence: str = ""
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Preprocessed cases of a data set, on disk.
+
+    Attributes:
+        held_out: ids of the cases that no training may see.
+    """
+
+    plan: Plan
+    labels: LabelTable
+    cases: tuple[CachedCase, ...]
+    held_out: tuple[str, ...]
+    source: Source
+    root: str = field(default="", compare=False)
+
+    def image(self, case: CachedCase) -> NDArray[np.float32]:
+        """(C, D, H, W), memory-mapped."""
+        return np.load(Path(self.root) / case.folder / "image.npy", mmap_mode="r")
+
+    def label(self, case: CachedCase) -> NDArray[np.integer]:
+        """(D, H, W) class indices 0 … K-1, memory-mapped."""
+        return np.load(Path(self.root) / case.folder / "label.npy", mmap_mode="r")
+
+    @property
+    def training_cases(self) -> tuple[CachedCase, ...]:
+        return tuple(case for case in self.cases if case.id not in self.held_out)
+
+    @property
+    def held_out_cases(self) -> tuple[CachedCase, ...]:
+        return tuple(case for case in self.cases if case.id in self.held_out)
+
+
+def prepare(
+    dataset: Dataset,
+    plan: Plan,
+    held_out: Sequence[Case],
+    labels: LabelTable,
+    folder: Path,
+    *,
+    on_progress: Callable[[float], None] = ignore,
+) -> Cache:
+    """Preprocess what is not there yet, and write the cache's index.
+
+    Raises:
+        DatasetError: cases that cannot be trained on, the first one in words.
+    """
+    from DistillSegLib.datasets import check_case  # needs SimpleITK, which opening a cache does not
+
+    cases, problems = [], []
+    for number, case in enumerate(dataset.cases):
+        place = folder / _digest(case, plan.preprocessing)
+        if not (place / "label.npy").is_file():
+            if problem := check_case(case, dataset.labels):
+                problems.append(problem)
+                continue
+            _prepare_case(case, plan.preprocessing, dataset.labels, place)
+        cases.append(CachedCase(case.id, case.patient, case.domain, place.name))
+        on_progress((number + 1) / len(dataset.cases))
+    if problems:
+        raise DatasetError(f"{len(problems)} case(s) cannot be trained on. {problems[0]}")
+    cache = Cache(
+        plan=plan,
+        labels=labels,
+        cases=tuple(cases),
+        held_out=tuple(case.id for case in held_out),
+        source=Source(dataset.name, dataset.licence, dataset.reference),
+    )
+    write_text(folder / INDEX, json.dumps(to_dict(cache), indent=1))
+    return open_cache(folder)
+
+
+def open_cache(folder: Path) -> Cache:
+    """The cache in a folder. DatasetError if there is none or it is incomplete."""
+    try:
+        data = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise DatasetError(f"'{folder}' holds no readable {INDEX} ({problem}).") from problem
+    cache = from_dict(Cache, data | {"root": str(folder)}, error=DatasetError)
+    for case in cache.cases:
+        if not (folder / case.folder / "label.npy").is_file():
+            raise DatasetError(
+                f"The cache '{folder}' lacks case '{case.id}'; copy the folder '{case.folder}' "
+                "again or prepare the cache anew."
+            )
+    return cache
+
+
+def _digest(case: Case, preprocessing: Preprocessing) -> str:
+    files = [*case.images, case.label]
+    stamp = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file]
+    text = json.dumps([case.id, stamp, to_dict(preprocessing)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _prepare_case(
+    case: Case, preprocessing: Preprocessing, labels: LabelTable, place: Path
+) -> None:
+    from DistillSegLib.images import read_image
+    from DistillSegLib.segmentations import read_segmentation
+
+    image = preprocessing.apply([read_image(file) for file in case.images]).array
+    label = labels.encode(preprocessing.apply_label(read_segmentation(case.label, labels).image))
+    for name, array in (
+        ("image.npy", image),
+        ("label.npy", label),
+    ):  # the label last: it marks done
+        with replacing(place / name) as temporary, open(temporary, "wb") as stream:
+            np.save(stream, array, allow_pickle=False)

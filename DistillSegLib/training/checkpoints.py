@@ -1,0 +1,87 @@
+"""Checkpoints: networks that can rebuild themselves, and the state of an interrupted stage.
+
+Plain data and tensors only, read with `weights_only=True`: no code comes in with a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from DistillSegLib.errors import RecipeError
+from DistillSegLib.files import replacing
+from DistillSegLib.labels import LabelTable
+from DistillSegLib.networks import NetworkConfig, build_network
+from DistillSegLib.records import from_dict, to_dict
+from DistillSegLib.training.plan import Plan
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What every checkpoint of a run says about itself, apart from its network.
+
+    Attributes:
+        recipe, provenance: plain data, carried along into packages.
+    """
+
+    plan: Plan
+    labels: LabelTable
+    recipe: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+def save_network(path: Path, net: nn.Module, config: NetworkConfig, origin: Origin) -> Path:
+    """Write a network with all that is needed to rebuild and to package it."""
+    data = {
+        "network": to_dict(config),
+        "weights": {name: tensor.cpu() for name, tensor in net.state_dict().items()},
+        "channels": len(origin.plan.channels),
+        "classes": origin.labels.classes,
+        "labels": to_dict(origin.labels),
+        "plan": to_dict(origin.plan),
+        "recipe": dict(origin.recipe),
+        "provenance": dict(origin.provenance),
+    }
+    return save(path, data)
+
+
+def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a checkpoint, in evaluation mode, and the checkpoint's other contents.
+
+    Raises:
+        RecipeError: no such file, or not a checkpoint of this library.
+    """
+    data = load(path)
+    if "network" not in data or "weights" not in data:
+        raise RecipeError(
+            f"'{path}' is no network checkpoint of DistillSeg; give the .pt file of a role."
+        )
+    config = from_dict(NetworkConfig, data["network"])
+    net = build_network(config, data["channels"], data["classes"])
+    net.load_state_dict(data["weights"], strict=True)
+    return net.eval(), data
+
+
+def save(path: Path, data: Mapping[str, Any]) -> Path:
+    """Write plain data and tensors, whole or not at all."""
+    with replacing(path) as temporary:
+        torch.save(dict(data), temporary)
+    return path
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read what `save` wrote."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise RecipeError(f"There is no checkpoint '{path}'; train that stage first.") from None
+    except Exception as problem:  # torch raises many kinds for a damaged file
+        raise RecipeError(
+            f"The checkpoint '{path}' cannot be read ({type(problem).__name__}); it is damaged or "
+            "was not written by DistillSeg; train the stage again."
+        ) from problem

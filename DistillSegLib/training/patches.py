@@ -1,0 +1,128 @@
+"""Cached cases to batches of varied patches.
+
+What a patch is depends on (seed, epoch, position in the epoch) alone: not on the number of worker
+processes, nor on whether the run was interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from DistillSegLib.distill.views import Batch
+from DistillSegLib.training.augment import Augmentation
+from DistillSegLib.training.cache import Cache
+from DistillSegLib.training.recipe import AugmentationConfig
+
+MARGIN = 0.2  # of the window, cut on every side for rotation and scaling to find neighbours
+
+
+class PatchLoader:
+    """Batches of an epoch: every training case once, in an order of the epoch's own.
+
+    Args:
+        cache: preprocessed cases; only `training_cases` are used.
+        batch: patches per step; the last incomplete batch of an epoch is dropped, unless it is
+            the only one.
+        workers: processes that prepare patches; -1 takes half the cores, at most 8.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        augmentation: AugmentationConfig,
+        *,
+        window: tuple[int, int, int],
+        batch: int,
+        seed: int,
+        workers: int = -1,
+    ):
+        self.order = _EpochOrder(len(cache.training_cases), seed)
+        if workers < 0:
+            workers = min((os.cpu_count() or 1) // 2, 8)
+        self.loader = DataLoader(
+            _Patches(cache, augmentation, window, seed),
+            batch_size=min(batch, len(cache.training_cases)),
+            sampler=self.order,
+            drop_last=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of epoch `number`."""
+        self.order.epoch = number
+        for image, label in self.loader:
+            yield Batch(image, label)
+
+
+class _EpochOrder(Sampler):
+    """(epoch, position, case) in the order of one epoch."""
+
+    def __init__(self, cases: int, seed: int):
+        self.cases, self.seed, self.epoch = cases, seed, 0
+
+    def __len__(self) -> int:
+        return self.cases
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.cases)
+        yield from ((self.epoch, position, int(case)) for position, case in enumerate(order))
+
+
+class _Patches(Dataset):
+    """(epoch, position, case) -> image (C, d, h, w) float32, label (d, h, w) int64."""
+
+    def __init__(
+        self, cache: Cache, config: AugmentationConfig, window: tuple[int, int, int], seed: int
+    ):
+        self.cache, self.cases = cache, cache.training_cases
+        self.window, self.seed = window, seed
+        self.foreground = config.foreground
+        self.augmentation = Augmentation(config, window)
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, key: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        epoch, position, number = key
+        random = np.random.default_rng((self.seed, epoch, position))
+        case = self.cases[number]
+        label = self.cache.label(case)
+        start = self._start(label, random)
+        image = self._cut(self.cache.image(case), start)
+        return self.augmentation(image, self._cut(label, start), seed=int(random.integers(2**32)))
+
+    def _start(self, label: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Where the window begins: about a labelled voxel, or anywhere inside the image."""
+        room = np.maximum(np.array(label.shape) - self.window, 0)
+        if room.any() and random.random() < self.foreground:
+            labelled = np.argwhere(np.asarray(label))
+            if len(labelled):
+                centre = labelled[random.integers(len(labelled))]
+                return (centre - np.array(self.window) // 2).clip(0, room)
+        return random.integers(room + 1)
+
+    def _cut(self, array: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """The window at `start` with a margin all round; zeros where the image ends.
+
+        Rotation and scaling take their neighbours from the margin.
+        """
+        lead = array.ndim - 3
+        margin = [round(width * MARGIN) for width in self.window]
+        box, pad = [slice(None)] * lead, [(0, 0)] * lead
+        for first, width, extra, size in zip(
+            start, self.window, margin, array.shape[lead:], strict=True
+        ):
+            low, high = first - extra, first + width + extra
+            box.append(slice(max(low, 0), min(high, size)))
+            pad.append((max(-low, 0), max(high - size, 0)))
+        return np.pad(array[tuple(box)], pad)

@@ -1,0 +1,256 @@
+"""A recipe is data: which networks, which links between them, in which stages.
+
+    recipe = load_recipe("hippocampus", overrides=["stages.student.epochs=5", "seed=1"])
+
+Every key is a field of one of the dataclasses below; an unknown one stops the run and names the
+nearest known one, before anything is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+from DistillSegLib.distill import TERMS
+from DistillSegLib.distill.distillation import Link
+from DistillSegLib.errors import RecipeError
+from DistillSegLib.labels import Label
+from DistillSegLib.networks import NetworkConfig, build_network
+from DistillSegLib.preprocessing import Intensity
+from DistillSegLib.records import from_dict, nearest
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+@dataclass(frozen=True)
+class LinkConfig:
+    """A weighted term by name, with the fields of its dataclass as settings."""
+
+    term: str
+    weight: float = 1.0
+    student: str = "student"
+    teacher: str | None = "teacher"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Link:
+        """The link; RecipeError names an unknown term or setting."""
+        if self.term not in TERMS:
+            raise RecipeError(f"No term '{self.term}'; {nearest(self.term, TERMS)}")
+        term = from_dict(TERMS[self.term], self.settings, where=f"settings of '{self.term}'")
+        return Link(term, self.weight, self.student, self.teacher)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How weights move.
+
+    Attributes:
+        learning_rate: at its peak, after the warm-up.
+        schedule: how it falls to zero; "poly" is nnU-Net's, (1 - share done)^0.9.
+        warmup: share of the stage over which it rises from zero.
+        max_norm: gradients are clipped to this norm.
+    """
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    warmup: float = 0.02
+    max_norm: float = 12.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training: roles that learn, roles that guide, links between them.
+
+    Attributes:
+        trained: role -> network that learns.
+        frozen: role -> "stage/role" of an earlier stage, or the path of a checkpoint (.pt).
+        start: role -> where its weights come from, given as for `frozen`; the same network.
+        optim: instead of the recipe's.
+    """
+
+    name: str
+    epochs: int
+    trained: Mapping[str, NetworkConfig]
+    links: Mapping[str, LinkConfig]
+    frozen: Mapping[str, str] = field(default_factory=dict)
+    start: Mapping[str, str] = field(default_factory=dict)
+    optim: OptimConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or not self.trained or not self.links:
+            raise ValueError(f"stage '{self.name}' needs epochs, a trained role and a link.")
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Which cases are held out: whole patients, in `fold` of `folds`, dealt out by `seed`."""
+
+    folds: int = 5
+    fold: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """What the plan would find in the data by itself; a value given here wins.
+
+    Attributes:
+        field_of_view: what the images show, for the package's scope: "crops around one liver".
+        body_part: what a user's region must hold.
+    """
+
+    spacing_mm: tuple[float, float, float] | None = None
+    orientation: str | None = None
+    intensity: tuple[Intensity, ...] | None = None
+    window: tuple[int, int, int] | None = None
+    batch: int | None = None
+    field_of_view: str = "images"
+    body_part: str = "structures"
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """How training images are varied. Angles in degrees, lengths as shares, axes z, y, x.
+
+    Attributes:
+        flips: probability of mirroring along each axis. Zero by default: mirroring x turns left
+            into right, which is wrong where labels know sides.
+        rotation: largest angle about each axis.
+        scale: largest relative change of size.
+        affine: probability of rotating and scaling at all.
+        noise, smooth, contrast, brightness, low_resolution: probability of each.
+        foreground: share of patches centred on a labelled voxel, where images exceed the window.
+    """
+
+    flips: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    rotation: tuple[float, float, float] = (15.0, 15.0, 15.0)
+    scale: float = 0.15
+    affine: float = 0.6
+    noise: float = 0.15
+    smooth: float = 0.15
+    contrast: float = 0.3
+    brightness: float = 0.15
+    low_resolution: float = 0.15
+    foreground: float = 0.34
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a run, apart from the data.
+
+    Attributes:
+        seed: of weights, order and augmentation.
+        precision: "auto" is bf16-mixed on a GPU that has it and 32-true elsewhere.
+        devices, nodes, strategy: as Lightning Fabric names them.
+        workers: processes that prepare patches; -1 chooses by the machine.
+        validate_every: epochs between Dice scores on the held-out cases.
+        keep: which epoch's weights become the stage's result. "last" takes no look at the held-out
+            cases, so their scores stay honest.
+        labels: names, colours and terminology instead of the data set's, by value.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    description: str = ""
+    seed: int = 0
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "auto"
+    workers: int = -1
+    validate_every: int = 1
+    keep: Literal["last", "best"] = "last"
+    split: SplitConfig = SplitConfig()
+    plan: PlanConfig = PlanConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    optim: OptimConfig = OptimConfig()
+    labels: tuple[Label, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [stage.name for stage in self.stages]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"stages need names of their own, found {names}.")
+
+    def rehearse(self, channels: int, classes: int) -> None:
+        """Build every network and term of every stage once, so that no mistake waits for the night.
+
+        Raises:
+            RecipeError: an unknown network, term, setting, stage or role.
+        """
+        made: list[str] = []
+        for stage in self.stages:
+            for config in stage.trained.values():
+                build_network(config, channels, classes)
+            for link in stage.links.values():
+                link.build()
+            for source in (*stage.frozen.values(), *stage.start.values()):
+                if not source.endswith(".pt") and source not in made:
+                    raise RecipeError(
+                        f"Stage '{stage.name}' builds on '{source}', which no earlier stage makes; "
+                        f"{nearest(source, made)}"
+                    )
+            made += [f"{stage.name}/{role}" for role in stage.trained]
+
+
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe by the name of a bundled one or by path, with "key=value" overrides.
+
+    Keys are dotted, stages are named: "stages.student.links.maps.weight=2". Values are TOML; a bare
+    word is text.
+
+    Raises:
+        RecipeError: no such recipe, bad TOML, an unknown key.
+    """
+    path = Path(name_or_path)
+    bundled = {file.stem: file for file in sorted(RECIPES.glob("*.toml"))}
+    if str(name_or_path) in bundled:
+        path = bundled[str(name_or_path)]
+    if not path.is_file():
+        raise RecipeError(
+            f"No recipe '{name_or_path}'; give a .toml file or a name. "
+            f"{nearest(str(name_or_path), bundled)}"
+        )
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as problem:
+        raise RecipeError(f"'{path.name}' is not valid TOML: {problem}.") from problem
+    for override in overrides:
+        _override(data, override)
+    return from_dict(Recipe, data)
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, found, text = override.partition("=")
+    if not found or not key:
+        raise RecipeError(f"'{override}' is no override; write key=value, as in seed=1.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *path, last = key.strip().split(".")
+    place: Any = data
+    for part in path:
+        if isinstance(place, list):
+            names = [entry.get("name") for entry in place]
+            if part not in names:
+                raise RecipeError(f"'{override}': no '{part}'; {nearest(part, names)}")
+            place = place[names.index(part)]
+        else:
+            place = place.setdefault(part, {})
+        if not isinstance(place, (dict, list)):
+            raise RecipeError(f"'{override}': '{part}' holds a value, not a table of settings.")
+    if isinstance(place, list):
+        raise RecipeError(
+            f"'{override}': name an entry and its key, as in stages.student.epochs=5."
+        )
+    place[last] = value

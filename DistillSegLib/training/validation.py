@@ -1,0 +1,60 @@
+"""Dice on held-out cases while training: whole cached volumes, the windows that inference runs.
+
+Scores on the images' own grids come from `evaluation.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from DistillSegLib.metrics import dice
+from DistillSegLib.training.cache import Cache
+from DistillSegLib.windows import Predict, sliding_window, whole_volume
+
+
+def torch_predictor(net: nn.Module, device: torch.device | str = "cpu") -> Predict:
+    """A torch network as the `Predict` that windows call; evaluation mode, no gradients."""
+
+    def predict(windows: NDArray) -> NDArray:
+        with torch.inference_mode():
+            return net(torch.from_numpy(windows).to(device)).float().cpu().numpy()
+
+    return predict
+
+
+def single_pass(net: nn.Module) -> bool:
+    """Whether one pass over a whole volume equals its windows, up to their rims.
+
+    Not with statistics taken from the image at hand, as InstanceNorm and GroupNorm take them.
+    """
+    own_statistics = (nn.modules.instancenorm._InstanceNorm, nn.GroupNorm)
+    return not any(isinstance(layer, own_statistics) for layer in net.modules())
+
+
+def validate(
+    net: nn.Module, cache: Cache, forward: Callable[[torch.Tensor], torch.Tensor] | None = None
+) -> dict[str, float]:
+    """Mean Dice of each structure over the held-out cases, on the cached grid.
+
+    Args:
+        net: evaluated in the mode and on the device it is in.
+        forward: called instead of `net`, such as `net` under a precision context.
+    """
+    device = next(net.parameters()).device
+    predict = torch_predictor(forward or net, device)
+    scores: dict[str, list[float]] = {label.name: [] for label in cache.labels}
+    for case in cache.held_out_cases:
+        image = np.asarray(cache.image(case))
+        if single_pass(net):
+            logits = whole_volume(image, predict, multiple=cache.plan.multiple)
+        else:
+            logits = sliding_window(image, predict, cache.plan.window)
+        classes, reference = logits.argmax(axis=0), cache.label(case)
+        for index, label in enumerate(cache.labels, start=1):
+            scores[label.name].append(dice(classes == index, reference == index))
+    return {name: float(np.nanmean(values)) for name, values in scores.items() if values}
