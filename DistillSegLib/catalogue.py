@@ -52,21 +52,22 @@ class Listed:
     """A package file at hand.
 
     Attributes:
-        id: its own, or the file's name where that cannot be read.
+        id: its own, or the file's name where that cannot be read; version and title are then empty.
         bundled: came with DistillSeg, and cannot be removed.
-        package: None where it cannot be used; `problem` then says why, in one sentence.
+        problem: why it cannot be used, in one sentence; empty if it can.
     """
 
     id: str
+    version: str
+    title: str
     path: Path
     bundled: bool
-    package: ModelPackage | None
     problem: str = ""
 
     @property
     def name(self) -> str:
         """Id and version, such as "hippocampus-fast-1.0.0"."""
-        return self.package.manifest.name if self.package else self.id
+        return f"{self.id}-{self.version}" if self.version else self.id
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,10 @@ def list_packages() -> list[Listed]:
 def _listed(path: Path) -> Listed:
     bundled = path.is_relative_to(resources())
     try:
-        package = read_package(path)
+        manifest = read_package(path).manifest
     except PackageError as problem:
-        return Listed(path.name.removesuffix(SUFFIX), path, bundled, None, str(problem))
-    return Listed(package.manifest.id, path, bundled, package)
+        return Listed(path.name.removesuffix(SUFFIX), "", "", path, bundled, str(problem))
+    return Listed(manifest.id, manifest.version, manifest.title, path, bundled)
 
 
 def published_packages() -> tuple[Published, ...]:

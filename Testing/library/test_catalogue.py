@@ -120,8 +120,8 @@ def test_a_package_that_cannot_be_read_is_listed_with_its_reason(tmp_path, folde
     (folders / ".partial-x.distillseg").write_text("left by a kill")
     listed = {package.id: package for package in list_packages()}
     assert listed.keys() == {"broken", "threshold"}
-    assert listed["threshold"].problem == "" and listed["threshold"].package is not None
-    assert "damaged" in listed["broken"].problem and listed["broken"].package is None
+    assert listed["threshold"].problem == "" and listed["threshold"].title == "Thresholds"
+    assert "damaged" in listed["broken"].problem and listed["broken"].version == ""
     with pytest.raises(PackageError, match="damaged"):
         load_package("broken")
 
