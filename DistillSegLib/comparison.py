@@ -87,7 +87,7 @@ class Row:
         return ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: NaN and infinity, which it lacks, are null, and `remark` says why."""
+        """Plain data for JSON: NaN and infinity, unknown to it, are null; `remark` says why."""
         return {column: _json(getattr(self, column)) for column in COLUMNS}
 
 
@@ -251,7 +251,7 @@ def _share_outside(labelmap: sitk.Image, grid: sitk.Image) -> float:
 
 def _volumes_ml(labelmap: sitk.Image) -> dict[int, float]:
     direction = np.reshape(labelmap.GetDirection(), (3, 3))
-    voxel_ml = abs(np.linalg.det(direction)) * math.prod(labelmap.GetSpacing()) / 1000
+    voxel_ml = float(abs(np.linalg.det(direction))) * math.prod(labelmap.GetSpacing()) / 1000
     values, counts = np.unique(sitk.GetArrayFromImage(labelmap), return_counts=True)
     return {int(value): int(count) * voxel_ml for value, count in zip(values, counts)}
 
@@ -263,7 +263,7 @@ def _measured(row: Row, a: NDArray, b: NDArray, image: sitk.Image, tolerance_mm:
     in_plane = [other for other in range(3) if other != axis]
     pixel_mm2 = math.prod(spacing_mm[other] for other in in_plane)
     slices = np.moveaxis(a ^ b, axis, 0)
-    areas = [np.count_nonzero(pixels) * pixel_mm2 for pixels in slices]
+    areas = [int(np.count_nonzero(pixels)) * pixel_mm2 for pixels in slices]
     worst = int(np.argmax(areas))
     relative = row.volume_a_ml / row.volume_b_ml - 1 if row.volume_b_ml else math.nan
     return replace(

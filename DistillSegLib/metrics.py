@@ -124,8 +124,8 @@ def dice(a: NDArray, b: NDArray) -> float:
     """
     _check_shapes(a, b)
     a, b = np.asarray(a, bool), np.asarray(b, bool)
-    total = np.count_nonzero(a) + np.count_nonzero(b)
-    return 2 * np.count_nonzero(a & b) / total if total else math.nan
+    total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
+    return 2 * int(np.count_nonzero(a & b)) / total if total else math.nan
 
 
 def hd95_mm(a: NDArray, b: NDArray, *, spacing_mm: Spacing) -> float:
