@@ -19,15 +19,17 @@ import DistillSegLib
 LIBRARY = Path(DistillSegLib.__file__).parent
 
 FLOORS = [
-    {"errors", "machine", "places", "quiet"},  # floor 0: words, numbers, space
+    {"errors", "machine", "pictures", "places", "quiet"},  # floor 0: words, numbers, space
     {"records", "labels", "files", "geometry", "regions", "headers"},
-    {"windows", "metrics", "postprocessing", "preprocessing", "scope", "dicom"},  # 1: images
-    {"images", "manifest"},
-    {"segmentations"},
+    {"windows", "metrics", "preprocessing", "scope", "dicom"},  # 1: images and masks
+    {"images", "postprocessing"},
+    {"segmentations", "manifest"},
     {"datasets"},
     {"inputs", "package", "runtime"},  # 2: what is run, and on what
     {"inference"},  # 3
-    {"catalogue", "comparison", "evaluation", "report", "batch"},  # 4: what is done with results
+    {"catalogue", "comparison", "evaluation", "batch"},  # 4: what is done with results
+    {"figures"},
+    {"report"},
     {"networks"},  # 5: the torch line; below here no file knows torch
     {"distill"},  # 6
     {"training"},  # 7
