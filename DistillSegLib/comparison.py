@@ -146,7 +146,7 @@ def compare(
     b = b if isinstance(b, Segmentation) else read_segmentation(b)
     moved, notes = _on_grid_of_a(a, b)
     voxels_a, voxels_b = sitk.GetArrayFromImage(a.image), sitk.GetArrayFromImage(moved.image)
-    volumes_a, volumes_b = _volumes_ml(a.image), _volumes_ml(b.image)
+    volumes_a, volumes_b = volumes_by_value_ml(a.image), volumes_by_value_ml(b.image)
     rows = []
     for label_a, label_b, matched_by in match(a.labels, b.labels):
         row = Row(
@@ -249,7 +249,8 @@ def _share_outside(labelmap: sitk.Image, grid: sitk.Image) -> float:
     return np.count_nonzero(labelled & ~inside) / max(1, np.count_nonzero(labelled))
 
 
-def _volumes_ml(labelmap: sitk.Image) -> dict[int, float]:
+def volumes_by_value_ml(labelmap: sitk.Image) -> dict[int, float]:
+    """The volume of each value in a label map; names may repeat, values do not."""
     direction = np.reshape(labelmap.GetDirection(), (3, 3))
     voxel_ml = float(abs(np.linalg.det(direction))) * math.prod(labelmap.GetSpacing()) / 1000
     values, counts = np.unique(sitk.GetArrayFromImage(labelmap), return_counts=True)

@@ -87,11 +87,6 @@ class Scene:
     window: tuple[float, float]
     box: tuple[slice, ...]
 
-    @property
-    def differs(self) -> NDArray[np.bool_]:
-        """(D, H, W): where A and B do not say the same."""
-        return np.zeros(self.a.shape, bool) if self.b is None else self.a != self.b
-
 
 def scene_of(
     image: sitk.Image | None, a: Segmentation, comparison: Comparison | None = None
@@ -187,10 +182,7 @@ def _axial_slices(scene: Scene) -> list[tuple[int, str]]:
 
 
 def _one_slice(scene: Scene, plane: Plane) -> list[tuple[int, str]]:
-    """Where A and B differ most, or else where most is labelled."""
-    differing = _per_slice(scene.differs, plane.axis)
-    if differing.any():
-        return [(int(differing.argmax()), "largest difference of all structures")]
+    """Where most is labelled. Not where most differs, which would be a slice along a surface."""
     labelled = _per_slice(_labelled(scene), plane.axis)
     return [(int(labelled.argmax()) if labelled.any() else len(labelled) // 2, "")]
 

@@ -119,5 +119,5 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
         )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines.tobytes(), 9))
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines.tobytes()))
     return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")

@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from DistillSegLib import __version__
-from DistillSegLib.comparison import Comparison, Row
+from DistillSegLib.comparison import Comparison, Row, volumes_by_value_ml
 from DistillSegLib.figures import (
     Scene,
     chosen_slices,
@@ -28,7 +28,7 @@ from DistillSegLib.figures import (
 )
 from DistillSegLib.files import write_text
 from DistillSegLib.geometry import describe_grid
-from DistillSegLib.segmentations import Segmentation, volumes_ml
+from DistillSegLib.segmentations import Segmentation
 
 RESEARCH_USE = "For research use. Not a medical device: not for diagnosis or treatment."
 
@@ -113,8 +113,8 @@ def _comparison_table(comparison: Comparison, scene: Scene) -> str:
 
 
 def _comparison_row(row: Row, color: str) -> str:
-    matched = f"matched by {row.matched_by}" if row.a and row.b else ""
-    remark = " · ".join(text for text in (matched, row.remark) if text)
+    matched = f"by {row.matched_by}" if row.a and row.b else ""
+    remark = ", ".join(text for text in (matched, row.remark) if text)
     worst = "–"
     if row.worst_slice is not None:
         worst = f"{row.worst_slice} ({_number(row.worst_slice_mm2, 0)})"
@@ -134,12 +134,12 @@ def _comparison_row(row: Row, color: str) -> str:
 
 
 def _volume_table(a: Segmentation, scene: Scene) -> str:
-    volumes = volumes_ml(a)
-    rows = "".join(
-        f'<tr><th scope="row">{swatch(s.color)}{escaped(s.name)}</th>'
-        f"<td>{_number(volumes[s.name], 3) if volumes[s.name] else 'not found'}</td></tr>"
-        for s in scene.structures
-    )
+    volumes = volumes_by_value_ml(a.image)
+    rows = ""
+    for structure, label in zip(scene.structures, a.labels):
+        volume = _number(volumes[label.value], 3) if label.value in volumes else "not found"
+        name = f"{swatch(structure.color)}{escaped(structure.name)}"
+        rows += f'<tr><th scope="row">{name}</th><td>{volume}</td></tr>'
     return _table("Structures", ("Structure", "Volume<br>ml"), rows, style="numbers narrow")
 
 
@@ -192,13 +192,14 @@ def _explanations(comparison: Comparison | None) -> str:
         return ""
     return (
         '<section class="small"><h2>What the numbers mean</h2><dl>'
+        "<dt>by …</dt><dd>What the structures of A and B were matched by.</dd>"
         "<dt>Dice</dt><dd>Twice the shared volume over the sum of both; 1 is equal.</dd>"
         "<dt>HD95</dt><dd>From the surface of one to that of the other, 95% of the distances are "
         "at most this, in both directions. ∞: only one of both holds the structure.</dd>"
         "<dt>Surface Dice</dt><dd>The share of both surfaces that lies within "
         f"{comparison.tolerance_mm:g} mm of the other; 1 is equal to this tolerance.</dd>"
         "<dt>Worst axial slice</dt><dd>The one with the largest area that only one of both holds."
-        "</dd><dt>–</dt><dd>Nothing to measure; the reason stands under the structure's name.</dd>"
+        "</dd><dt>–</dt><dd>Nothing to measure; the reason stands beside the structure's name.</dd>"
         "</dl></section>"
     )
 
