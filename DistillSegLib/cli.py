@@ -19,10 +19,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from DistillSegLib import __version__
-from DistillSegLib.commands import compare, demo, evaluate, export, packages, segment, train
 from DistillSegLib.errors import Cancelled, DistillSegError
 
-COMMANDS = (demo, segment, compare, packages, train, evaluate, export)
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 
@@ -45,38 +43,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: as after `distillseg`; those of this process by default.
     """
-    _prepare_process()
-    options = _parser().parse_args(arguments)
-    _prepare_messages(debug=options.debug)
+    debug = False
     try:
+        _prepare_process()
+        options = _parser().parse_args(arguments)
+        debug = options.debug
+        _prepare_messages(debug=debug)
         options.run(options)
         sys.stdout.flush()
         return 0
     except (KeyboardInterrupt, Cancelled):
-        return _say("Stopped; finished results were kept and nothing was left half-written.", 130)
+        return _say(
+            "Stopped; finished results were kept and nothing was left half-written.", INTERRUPTED
+        )
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except DistillSegError as problem:
-        sentence = str(problem)
-    except MemoryError:
-        sentence = (
-            "There is not enough memory; close other programs or give a smaller region (--roi)."
-        )
-    except OSError as problem:
-        place = f"'{problem.filename}': " if problem.filename else ""
-        sentence = f"{place}{problem.strerror or problem}; check the path, space and permissions."
     except Exception as problem:
-        sentence = (
-            f"Something unforeseen went wrong ({type(problem).__name__}: {problem}); repeat with "
-            "--debug and report what it prints."
-        )
-    if options.debug:
-        traceback.print_exc()
-    return _say(sentence, FAILED)
+        if debug:
+            traceback.print_exc()
+        return _say(_sentence(problem), FAILED)
+
+
+def _sentence(problem: Exception) -> str:
+    """What went wrong, for people."""
+    if isinstance(problem, DistillSegError):
+        return str(problem)
+    if isinstance(problem, MemoryError):
+        return "There is not enough memory; close other programs or give a smaller region (--roi)."
+    if isinstance(problem, OSError):
+        place = f"'{problem.filename}': " if problem.filename else ""
+        return f"{place}{problem.strerror or problem}; check the path, space and permissions."
+    return (
+        f"Something unforeseen went wrong ({type(problem).__name__}: {problem}); repeat with "
+        "--debug and report what it prints."
+    )
 
 
 def _parser() -> Parser:
+    # here, so that Ctrl-C during these imports is heard like any other
+    from DistillSegLib.commands import compare, demo, evaluate, export, packages, segment, train
+
     parser = Parser(
         prog="distillseg",
         description="Small, fast segmentation networks, distilled from large ones.",
@@ -85,7 +92,7 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"distillseg {__version__}")
     parser.set_defaults(run=lambda options: parser.print_help(), debug=False)
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
-    for command in COMMANDS:
+    for command in (demo, segment, compare, packages, train, evaluate, export):
         command.add(commands)
     return parser
 

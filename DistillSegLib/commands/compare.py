@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from DistillSegLib.commands import add_command
@@ -33,7 +34,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("b", metavar="B", help="another of the same image")
     parser.add_argument("--csv", metavar="FILE", help="write the table")
     parser.add_argument("--html", metavar="FILE", help="write a report with pictures")
-    parser.add_argument("--image", metavar="FILE", help="what both were drawn on, for the report")
+    parser.add_argument("--image", metavar="FILE", help="what both show, for the report's pictures")
     parser.add_argument(
         "--tolerance-mm",
         type=float,
@@ -64,7 +65,8 @@ def run(options: argparse.Namespace) -> None:
         from DistillSegLib.report import write_report
 
         image = read_image(options.image) if options.image else None
-        write_report(options.html, image, a, b, comparison, title="Comparison", facts={})
+        title = f"{Path(options.a).name} against {Path(options.b).name}"
+        write_report(options.html, image, a, b, comparison, title=title)
     terminal.write_json(comparison.to_dict())
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from DistillSegLib.files import write_text
@@ -47,10 +48,12 @@ class Terminal:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
         """Numbers are aligned right and rounded to three decimals."""
-        table = Table(title=title or None, title_justify="left", title_style="bold")
+        table = Table(
+            title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD
+        )
         for number, name in enumerate(columns):
             numeric = any(isinstance(row[number], (int, float)) for row in rows)
-            table.add_column(name, justify="right" if numeric else "left")
+            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
         for row in rows:
             table.add_row(*map(shown, row))
         self._out.print(table)
@@ -115,20 +118,30 @@ def interruptible(work: Callable[[Callable[[], bool]], Result]) -> Result:
     the process on the spot.
     """
     stop = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work, stop.is_set)
+    ended: list[Result] = []
+    failed: list[BaseException] = []
+
+    def target() -> None:
         try:
-            while not future.done():
-                wait([future], timeout=0.2)  # Windows hears nothing while it waits without end
-        except KeyboardInterrupt:
-            stop.set()
-            try:
-                while not future.done():
-                    wait([future], timeout=0.2)
-            except KeyboardInterrupt:
-                os._exit(130)
-            raise
-        return future.result()
+            ended.append(work(stop.is_set))
+        except BaseException as problem:  # raised again below, in the thread that asked
+            failed.append(problem)
+
+    thread = threading.Thread(target=target)
+    try:
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.2)  # Windows hears nothing while it waits without end
+    except KeyboardInterrupt:
+        stop.set()
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+        while thread.is_alive():
+            thread.join(0.2)
+        signal.signal(signal.SIGINT, before)
+        raise
+    if failed:
+        raise failed[0]
+    return ended[0]
 
 
 def _console(stream: Any, *, quiet: bool = False) -> Console:
@@ -150,7 +163,7 @@ def _bar() -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TaskProgressColumn(markup=False),
+        TextColumn("{task.percentage:>3.0f}%", markup=False),
         TimeRemainingColumn(),
         console=_console(stream),
         transient=True,  # an error's sentence, or the result, then stands alone

@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> None:
             reference,
             comparison,
             title=f"{FAST} against {REFERENCE}",
-            facts=facts,
+            facts={key: f"{a} (fast), {b} (reference)" for key, (a, b) in facts.items()},
         )
         table = _write_tables(out, comparison, measured)
     show_comparison(comparison, terminal, "fast", "reference", title="Structures")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from DistillSegLib.commands import add_command, add_engine, needs_training
 from DistillSegLib.errors import DatasetError, PackageError, RecipeError
+from DistillSegLib.records import nearest
 
 if TYPE_CHECKING:
     from DistillSegLib.commands.console import Terminal
@@ -62,7 +63,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="the held-out cases of this split instead",
     )
     parser.add_argument("--stage", metavar="NAME", help="of a run (default: the last)")
-    parser.add_argument("--role", metavar="NAME", default="student", help="of a run's stage")
+    parser.add_argument("--role", metavar="NAME", help="of a run's stage, if it trained several")
     parser.add_argument(
         "--tolerance-mm",
         type=float,
@@ -170,7 +171,7 @@ def _of_package(
 def _of_run(
     options: argparse.Namespace,
 ) -> tuple[Callable[[Case], Segmentation], LabelTable, Mapping[str, Any]]:
-    """A run's network in torch, as it would be packaged."""
+    """A run's network in torch, logits on the full grid."""
     from DistillSegLib.geometry import labels_on
     from DistillSegLib.images import read_image
     from DistillSegLib.labels import LabelTable
@@ -183,7 +184,7 @@ def _of_run(
         from DistillSegLib.training.plan import Plan
         from DistillSegLib.training.validation import single_pass, torch_predictor
     folder = Path(options.model)
-    net, facts = load_network(folder / _stage(folder, options.stage) / f"{options.role}.pt")
+    net, facts = load_network(_checkpoint(folder, options.stage, options.role))
     plan, labels = from_dict(Plan, facts["plan"]), from_dict(LabelTable, facts["labels"])
     predict = torch_predictor(net)
 
@@ -200,15 +201,23 @@ def _of_run(
     return segment, labels, facts["provenance"]
 
 
-def _stage(folder: Path, name: str | None) -> str:
+def _checkpoint(folder: Path, stage: str | None, role: str | None) -> Path:
+    """The network of a run's stage: by default the last one's, and its only one."""
     try:
         recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
-        return name or recipe["stages"][-1]["name"]
+        stages = {each["name"]: list(each["trained"]) for each in recipe["stages"]}
     except (OSError, ValueError, LookupError, TypeError) as problem:
         raise RecipeError(
             f"'{folder}' is no folder of `distillseg train`: its recipe.json cannot be read "
             f"({type(problem).__name__}); give a run or a .distillseg file."
         ) from problem
+    stage = stage or list(stages)[-1]
+    if stage not in stages:
+        raise RecipeError(f"The run '{folder}' has no stage '{stage}'; {nearest(stage, stages)}")
+    roles = stages[stage]
+    if len(roles) > 1 and role is None:
+        raise RecipeError(f"Stage '{stage}' trained {', '.join(roles)}; choose one with --role.")
+    return folder / stage / f"{role or roles[0]}.pt"
 
 
 def _check_channels(case: Case, channels: int) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from DistillSegLib.commands import add_command, needs_training
 
 EXAMPLES = """
-distillseg export run --stage student --card card.md --out liver-fast-1.0.0.distillseg
+distillseg export run --stage student --card fast.toml --out liver-fast-1.0.0.distillseg
 """
 
 
@@ -23,7 +22,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("folder", metavar="RUN", help="the folder that `distillseg train` wrote")
     parser.add_argument("--stage", required=True, metavar="NAME", help="whose network to export")
-    parser.add_argument("--card", required=True, metavar="FILE", help="the model card (Markdown)")
+    parser.add_argument("--role", metavar="NAME", help="which, if the stage trained several")
+    parser.add_argument(
+        "--card", required=True, metavar="FILE", help="what the model is for (TOML)"
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="the .distillseg to write")
     parser.set_defaults(run=run)
 
@@ -37,11 +39,12 @@ def run(options: argparse.Namespace) -> None:
     terminal = Terminal(options.json)
     with terminal.progress(f"Exporting stage '{options.stage}'"):
         path = build_package(
-            Path(options.folder),
+            options.folder,
             stage=options.stage,
-            card=Path(options.card),
-            out=Path(options.out),
+            role=options.role,
+            card=options.card,
+            out=options.out,
         )
-    size_mb = round(Path(path).stat().st_size / 1e6, 2)
+    size_mb = round(path.stat().st_size / 1e6, 2)
     terminal.print(f"{path}  ({size_mb} MB)")
     terminal.write_json({"file": path, "mb": size_mb})
