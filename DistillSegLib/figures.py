@@ -233,15 +233,8 @@ def figure(scene: Scene, names: Sequence[str], plane: Plane, index: int, why: st
     spacing_mm = spacing_of(scene.grid)
     stored, position_mm = _place(scene, plane, index)
     place = f"{plane.name} slice {stored}, {plane.ends[position_mm >= 0]} {abs(position_mm):.1f} mm"
-    cut_image = cut(scene.image)
-    pictures = _Pictures(
-        key,
-        plane.letters,
-        (spacing_mm[rows], spacing_mm[columns]),
-        scene.structures,
-        cut(scene.a),
-        cut(scene.b),
-    )
+    steps_mm = (spacing_mm[rows], spacing_mm[columns])
+    pictures = _Pictures(key, plane.letters, steps_mm, scene.structures, cut(scene.a), cut(scene.b))
     panels = "".join(
         f'<div class="panel"><p>{escaped(heading)}</p>{pictures.panel(drawing, place, words)}</div>'
         for heading, drawing, words in pictures.panels(names)
@@ -249,7 +242,7 @@ def figure(scene: Scene, names: Sequence[str], plane: Plane, index: int, why: st
     return (
         f"<figure><figcaption><b>{place}</b>{' · ' if why else ''}{escaped(why)}"
         f'<br><span class="small">{pictures.areas()}</span></figcaption>'
-        f"{pictures.definitions(cut_image, scene.window)}"
+        f"{pictures.definitions(cut(scene.image), scene.window)}"
         f'<div class="panels">{panels}</div></figure>'
     )
 
@@ -399,25 +392,6 @@ class _Pictures:
         """What is `s` in A and `other` in B."""
         use = self._use("a", s, f'fill="{GREY if s == other else PURPLE}"')
         return f'<g clip-path="url(#{self.key}b{other.number}c)">{use}</g>'
-
-
-def legend(scene: Scene) -> str:
-    """The colours of the pictures."""
-    lists = [("Structures", [(s.color, s.name) for s in scene.structures])]
-    if scene.b is not None:
-        colors = [(GREY, "agree"), (BLUE, "only A"), (ORANGE, "only B")]
-        lists += [("Difference", [*colors, (PURPLE, "both, but another structure")])]
-    return "".join(
-        f'<ul class="legend"><li class="small">{title}:</li>'
-        + "".join(f"<li>{swatch(color)}{escaped(name)}</li>" for color, name in items)
-        + "</ul>"
-        for title, items in lists
-    )
-
-
-def swatch(color: str) -> str:
-    """A small square of a colour."""
-    return f'<span class="swatch" style="background:{color}"></span>'
 
 
 def escaped(value: object) -> str:

@@ -18,13 +18,15 @@ import SimpleITK as sitk
 from DistillSegLib import __version__
 from DistillSegLib.comparison import Comparison, Row, volumes_by_value_ml
 from DistillSegLib.figures import (
+    BLUE,
+    GREY,
+    ORANGE,
+    PURPLE,
     Scene,
     chosen_slices,
     escaped,
     figure,
-    legend,
     scene_of,
-    swatch,
 )
 from DistillSegLib.files import write_text
 from DistillSegLib.geometry import describe_grid
@@ -128,7 +130,7 @@ def _comparison_row(row: Row, color: str) -> str:
         worst,
     )
     head = (
-        f'{swatch(color)}{escaped(row.structure)}<br><span class="small">{escaped(remark)}</span>'
+        f'{_swatch(color)}{escaped(row.structure)}<br><span class="small">{escaped(remark)}</span>'
     )
     return f'<tr><th scope="row">{head}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
@@ -138,7 +140,7 @@ def _volume_table(a: Segmentation, scene: Scene) -> str:
     rows = ""
     for structure, label in zip(scene.structures, a.labels):
         volume = _number(volumes[label.value], 3) if label.value in volumes else "not found"
-        name = f"{swatch(structure.color)}{escaped(structure.name)}"
+        name = f"{_swatch(structure.color)}{escaped(structure.name)}"
         rows += f'<tr><th scope="row">{name}</th><td>{volume}</td></tr>'
     return _table("Structures", ("Structure", "Volume<br>ml"), rows, style="numbers narrow")
 
@@ -151,11 +153,29 @@ def _pictures(scene: Scene, names: Sequence[str]) -> str:
     low, high = (float(np.format_float_positional(v, 4, fractional=False)) for v in scene.window)
     grey = f"Grey values from {low:g} to {high:g}. " if scene.image is not None else ""
     return (
-        f'<section><h2>Slices</h2>{legend(scene)}{"".join(figures)}<p class="small">{grey}'
+        f'<section><h2>Slices</h2>{_legend(scene)}{"".join(figures)}<p class="small">{grey}'
         "R right, L left, A anterior, P posterior, S superior, I inferior of the patient; "
         "slice indices count from 0 as stored in the file. Outlines run between voxel centres, "
         "which is the surface that the surface Dice measures.</p></section>"
     )
+
+
+def _legend(scene: Scene) -> str:
+    lists = [("Structures", [(s.color, s.name) for s in scene.structures])]
+    if scene.b is not None:
+        colors = [(GREY, "agree"), (BLUE, "only A"), (ORANGE, "only B")]
+        lists += [("Difference", [*colors, (PURPLE, "both, but another structure")])]
+    return "".join(
+        f'<ul class="legend"><li class="small">{title}:</li>'
+        + "".join(f"<li>{_swatch(color)}{escaped(name)}</li>" for color, name in items)
+        + "</ul>"
+        for title, items in lists
+    )
+
+
+def _swatch(color: str) -> str:
+    """A small square of a colour."""
+    return f'<span class="swatch" style="background:{color}"></span>'
 
 
 def _facts_table(
