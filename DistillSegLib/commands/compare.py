@@ -71,15 +71,15 @@ def run(options: argparse.Namespace) -> None:
 
 
 def show_comparison(
-    comparison: Comparison, terminal: Terminal, a: str = "A", b: str = "B", title: str = ""
+    comparison: Comparison, terminal: Terminal, a: str = "A", b: str = "B", title: str = "Agreement"
 ) -> None:
     """Print the structures with their agreement; `a` and `b` name the two."""
-    columns = ["structure", f"{a} (ml)", f"{b} (ml)", "Dice", "HD95 (mm)"]
-    columns += [f"surface Dice {comparison.tolerance_mm:g} mm", "remark"]
+    columns = ["structure", f"{a} (ml)", f"{b} (ml)", "Dice", "HD95 (mm)", "surface Dice"]
     rows = [
-        [r.structure, r.volume_a_ml, r.volume_b_ml, r.dice, r.hd95_mm, r.nsd, r.remark]
+        [r.structure, r.volume_a_ml, r.volume_b_ml, r.dice, r.hd95_mm, r.nsd]
         for r in comparison.rows
     ]
-    terminal.table(columns, rows, title=title)
-    for note in comparison.notes:
+    terminal.table(columns, rows, title=f"{title} (surface Dice at {comparison.tolerance_mm:g} mm)")
+    remarks = [f"{row.structure}: {row.remark}." for row in comparison.rows if row.remark]
+    for note in (*remarks, *comparison.notes):
         terminal.print(f"Note: {note}")

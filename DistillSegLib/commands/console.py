@@ -70,8 +70,8 @@ class Terminal:
         start = time.perf_counter()
         if self._err.is_terminal:
             with _bar() as bar:
-                task = bar.add_task(description, total=1.0)
-                yield lambda share: bar.update(task, completed=share)
+                task = bar.add_task(description, total=None)  # to and fro, until a share is told
+                yield lambda share: bar.update(task, total=1.0, completed=share)
         else:
             yield lambda share: None
             if announce:

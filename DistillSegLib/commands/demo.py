@@ -146,8 +146,8 @@ def _write_tables(out: Path, comparison: Comparison, measured: list[Measured]) -
     writer.writerow(columns)
     costs = [model.seconds for model in measured] + [model.peak_memory_mb for model in measured]
     for row in comparison.rows:
-        agreement = [row.volume_a_ml, row.volume_b_ml, row.dice, row.hd95_mm, row.nsd]
-        writer.writerow([row.structure, *agreement, *costs])
+        agreement = (row.volume_a_ml, row.volume_b_ml, row.dice, row.hd95_mm, row.nsd)
+        writer.writerow([row.structure, *(f"{value:.6g}" for value in (*agreement, *costs))])
     write_text(out / "table.csv", text.getvalue())
     write_text(out / "table.json", json.dumps(table, indent=1) + "\n")
     return table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,12 +82,12 @@ def run(options: argparse.Namespace) -> None:
     from DistillSegLib.datasets import read_dataset
     from DistillSegLib.evaluation import evaluate
 
+    terminal = Terminal(options.json)
     dataset = read_dataset(options.data)
     model = _of_run(options) if Path(options.model).is_dir() else _of_package(options)
     segment, labels, provenance = model
-    _check_labels(labels, dataset.labels)
+    _check_labels(labels, dataset.labels, terminal)
     cases, which = choose_cases(dataset, options.cases, options.split, provenance)
-    terminal = Terminal(options.json)
     title = f"Evaluating {options.model} on {len(cases)} cases"
     with terminal.progress(title, announce=False) as on_progress:
         scores = interruptible(
@@ -99,7 +100,7 @@ def run(options: argparse.Namespace) -> None:
                 cancelled=cancelled,
             )
         )
-    _show(scores, terminal, f"{options.model} on {len(cases)} cases of {dataset.name} ({which})")
+    _show(scores, terminal, f"{options.model}: mean ± sd, {len(cases)} cases, {which}")
     if options.csv:
         scores.to_csv(options.csv)
     facts = {"model": options.model, "dataset": dataset.name, "cases_chosen": which}
@@ -227,14 +228,24 @@ def _check_channels(case: Case, channels: int) -> None:
         )
 
 
-def _check_labels(model: LabelTable, data: LabelTable) -> None:
-    """Values must mean the same in both; names may be longer in one ("Anterior hippocampus")."""
+def _check_labels(model: LabelTable, data: LabelTable, terminal: Terminal) -> None:
+    """Refuse other values; remark on names that share no word ("Anterior hippocampus" does)."""
     ours, theirs = ({label.value: label.name for label in table} for table in (model, data))
     if ours.keys() != theirs.keys():
         raise PackageError(
             f"The model segments {ours}, the data set is labelled {theirs}; scores need the same "
             "label values in both."
         )
+    for value, name in ours.items():
+        if not _words(name) & _words(theirs[value]):
+            terminal.remark(
+                f"Warning: the value {value} is '{name}' in the model and '{theirs[value]}' in the "
+                "data set; the scores mean something only if both are the same structure."
+            )
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall(r"\w+", name.casefold().replace("_", " ")))
 
 
 def _show(scores: Scores, terminal: Terminal, title: str) -> None:

@@ -100,7 +100,7 @@ class Watch:
             step = max(1, event.epoch.of // 20)
             if event.epoch.number % step == 0 or event.epoch.number == event.epoch.of:
                 self._terminal.print(_epoch_line(event))
-        elif event.kind in ("measuring", "preparing"):
+        elif event.kind in ("checking", "measuring", "preparing"):
             self._bar(f"{event.kind.capitalize()} the cases", event.share)
         elif event.text:
             self._terminal.print(event.text)

@@ -73,6 +73,27 @@ def refused(capsys, *arguments: str, code: int = 1) -> str:
     return printed.err
 
 
+def write_slice(path: Path, image: sitk.Image, number: int) -> None:
+    """One slice of an image as a DICOM file of series 1.2.3.4."""
+    path.parent.mkdir(exist_ok=True)
+    picture = image[:, :, number : number + 1]
+    tags = {
+        "0008|0016": "1.2.840.10008.5.1.4.1.1.4",
+        "0008|0018": f"1.2.3.{number + 1}",
+        "0008|0060": "MR",
+        "0020|000d": "1.2.3",
+        "0020|000e": "1.2.3.4",
+        "0020|0032": "\\".join(f"{value:g}" for value in picture.GetOrigin()),
+        "0020|0037": "1\\0\\0\\0\\1\\0",
+    }
+    for key, value in tags.items():
+        picture.SetMetaData(key, value)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    writer.SetFileName(str(path))
+    writer.Execute(picture)
+
+
 def run(*arguments: str) -> int:
     try:
         return main(arguments)
@@ -251,6 +272,22 @@ def test_ctrl_c_stops_the_network_and_leaves_nothing(folder, capsys, monkeypatch
     assert not Path("a.nii.gz").exists()
 
 
+def test_a_dicom_folder_is_one_image_and_its_series_can_be_named(folder, capsys):
+    image = sitk.Cast(phantom(), sitk.sitkInt16)
+    for number in range(image.GetDepth()):
+        write_slice(folder / "study" / f"{number:02}.dcm", image, number)
+    dicom = ("segment", "study", "--package", "threshold.distillseg", "--out", "a.seg.nrrd")
+    for series in ([], ["--series", "1.2.3.4"]):
+        assert run(*dicom, *series) == 0
+        np.testing.assert_array_equal(values("a.seg.nrrd"), expected_labels(image))
+        Path("a.seg.nrrd").unlink()
+    capsys.readouterr()
+    assert "1.2.3.4" in refused(capsys, *dicom, "--series", "9.9")
+    (folder / "study" / "05.dcm").unlink()
+    assert "missing" in refused(capsys, *dicom)
+    assert not Path("a.seg.nrrd").exists()
+
+
 def test_compare_prints_and_writes_the_table(folder, capsys):
     for name in ("a.seg.nrrd", "b.nii.gz"):
         assert run(*SEGMENT, "--out", name) == 0
@@ -310,12 +347,18 @@ def test_evaluate_lists_a_case_that_fails_and_scores_the_others(labelled, capsys
     assert "1 of 2 cases could not be scored" in printed.err and printed.err.count("\n") == 1
 
 
-def test_evaluate_refuses_other_labels(labelled, capsys):
+def test_evaluate_refuses_other_values_and_warns_of_other_names(labelled, capsys):
     described = json.loads((labelled / "dataset.json").read_text())
+    evaluate = ("evaluate", "threshold.distillseg", "--data", "data")
     described["labels"] = {"1": "Liver"}
     (labelled / "dataset.json").write_text(json.dumps(described))
-    sentence = refused(capsys, "evaluate", "threshold.distillseg", "--data", "data")
+    sentence = refused(capsys, *evaluate)
     assert "Liver" in sentence and "same label values" in sentence
+    described["labels"] = {"3": "the middle", "7": "Liver"}  # the same values by chance
+    (labelled / "dataset.json").write_text(json.dumps(described))
+    assert run(*evaluate) == 0
+    warnings = capsys.readouterr().err
+    assert "'Bright' in the model and 'Liver'" in warnings and "the middle" not in warnings
 
 
 def test_demo_segments_the_sample_with_both_models(folder, capsys, monkeypatch):
