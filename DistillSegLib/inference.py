@@ -183,8 +183,11 @@ class Segmenter:
         )
 
     def _fits(self, shape: Sequence[int]) -> bool:
-        multiple = self.package.manifest.multiple
-        voxels = prod(-(-size // multiple) * multiple for size in shape)
+        manifest = self.package.manifest
+        padded = [-(-size // manifest.multiple) * manifest.multiple for size in shape]
+        if min(padded) < manifest.minimum:  # windows are padded to their full size
+            return False
+        voxels = prod(padded)
         return self.variant.bytes_per_voxel * voxels <= SHARE_OF_MEMORY * free_memory_bytes()
 
     @contextmanager

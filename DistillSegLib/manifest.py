@@ -99,7 +99,7 @@ class Manifest:
         id: lower-case words joined by hyphens; version: such as "1.0.0".
         modality: "MR", "CT" …; channels: the images of a patient that it takes, in this order.
         window: (z, y, x) voxels that it was trained on; overlap: of windows, in [0, 1).
-        multiple: input sizes must be divisible by this.
+        multiple: input sizes must be divisible by this, and at least `minimum`.
         single_pass: whether a whole volume in one pass gives what windows give.
         tolerance: largest difference of any logit in check.npz between computers.
         recipe, provenance: how it was trained, on what, by whom; free-form.
@@ -117,6 +117,7 @@ class Manifest:
     window: tuple[int, int, int]
     overlap: float
     multiple: int
+    minimum: int
     single_pass: bool
     variants: tuple[Variant, ...]
     scope: Scope
@@ -168,8 +169,12 @@ class Manifest:
             yield f"variants {names} in {files}: one or more are needed, each with its own file."
         if self.multiple < 1 or any(self.multiple % v.stride for v in self.variants):
             yield f"multiple is {self.multiple}; each variant's stride must divide it."
-        if any(not 1 <= n <= LARGEST or n % self.multiple for n in self.window):
-            yield f"window is {self.window}; use multiples of {self.multiple} up to {LARGEST}."
+        least = max(self.minimum, 1)
+        if any(not least <= n <= LARGEST or n % self.multiple for n in self.window):
+            yield (
+                f"window is {self.window}; use multiples of {self.multiple} from "
+                f"{least} to {LARGEST}."
+            )
         if not 0 <= self.overlap < 1:
             yield f"overlap is {self.overlap}; use 0 or more and less than 1."
         if not (isfinite(self.tolerance) and self.tolerance > 0):

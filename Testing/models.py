@@ -81,6 +81,7 @@ def manifest(model: bytes, *, stride: int = 1, **changes: Any) -> Manifest:
         window=WINDOW,
         overlap=0.5,
         multiple=2,
+        minimum=2,
         single_pass=True,
         variants=(Variant("fp32", "model.onnx", stride, 6, len(model), bytes_per_voxel=100.0),),
         scope=scope_of([low, high], description="crops around a phantom", body_part="phantom"),

@@ -1,0 +1,241 @@
+"""A stage of a training run as a package, checked as its user will check it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from DistillSegLib.errors import DistillSegError, PackageError
+from DistillSegLib.export.card import CardConfig, card_text, read_card, read_scores
+from DistillSegLib.export.onnx import export_onnx, exported, slow_operators
+from DistillSegLib.files import replacing
+from DistillSegLib.inference import self_check
+from DistillSegLib.labels import LabelTable
+from DistillSegLib.manifest import FORMAT, Manifest, Variant
+from DistillSegLib.networks import count_parameters
+from DistillSegLib.package import read_package, write_package
+from DistillSegLib.records import from_dict
+from DistillSegLib.training.cache import open_cache
+from DistillSegLib.training.checkpoints import load_network
+from DistillSegLib.training.plan import Plan
+from DistillSegLib.training.validation import single_pass
+
+log = logging.getLogger(__name__)
+
+MODEL = "model.onnx"
+TOLERANCE = 1e-3  # of a check logit on another computer, relative to the largest one
+REAL_WINDOWS = 3
+MEASURED_EDGES = (64, 96)  # voxels of the cubes that memory is measured on
+
+
+def build_package(
+    run: Path | str, *, stage: str, card: Path | str, out: Path | str, role: str | None = None
+) -> Path:
+    """Export a trained network of a run and pack it with its card and scores.
+
+    The package is read, its digests and its check window are verified, as `install_package` does,
+    before it takes its place at `out`.
+
+    Args:
+        run: the folder that training wrote.
+        stage: whose network; role: which, if the stage trained several.
+        card: a TOML file, see `export.card`.
+        out: the `.distillseg` file to write.
+    """
+    run, card = Path(run), Path(card)
+    config = read_card(card)
+    net, checkpoint = load_network(_checkpoint(run / stage, role))
+    plan = from_dict(Plan, checkpoint["plan"])
+    coarse = getattr(net, "stride", 1) > 1
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / MODEL
+        parity = export_onnx(
+            net,
+            plan.window,
+            path,
+            channels=len(plan.channels),
+            coarse=coarse,
+            multiple=net.multiple,
+            real=_real_windows(run, net.multiple, _minimum(net)),
+        )
+        log.info("Parity with torch: %.2g over %d windows.", *vars(parity).values())
+        if slow := slow_operators(path):
+            log.warning("The model holds operators that run slowly: %s.", ", ".join(slow))
+        model = path.read_bytes()
+        bytes_per_voxel = measure_memory(path, len(plan.channels), net.multiple)
+    window = check_window(len(plan.channels), plan.window)
+    with torch.no_grad():
+        logits = exported(net, coarse=coarse)(torch.from_numpy(window)).numpy()
+    variant = Variant(
+        "fp32",
+        MODEL,
+        stride=net.stride if coarse else 1,
+        parameters=count_parameters(net),
+        size_bytes=len(model),
+        bytes_per_voxel=bytes_per_voxel,
+    )
+    tolerance = TOLERANCE * max(1.0, float(np.abs(logits).max()))
+    manifest = _manifest(config, card.parent, checkpoint, plan, net, variant, tolerance)
+    with replacing(out) as temporary:
+        write_package(
+            temporary,
+            manifest,
+            card=card_text(manifest),
+            models={MODEL: model},
+            window=window,
+            logits={variant.name: logits},
+        )
+        package = read_package(temporary)
+        package.check_digests()
+        self_check(package, engine="onnxruntime")
+    return Path(out)
+
+
+def check_window(channels: int, window: Sequence[int]) -> NDArray[np.float32]:
+    """(1, C, d, h, w): smooth noise, so that no patient's image travels with a package.
+
+    Coarse noise under fine noise has structure at several scales, so that all of a network answers.
+    """
+    random = torch.Generator().manual_seed(0)
+    shape = (1, channels, *window)
+    total = torch.randn(shape, generator=random) * 0.3
+    for share in (4, 16):
+        small = [max(size // share, 1) for size in window]
+        noise = torch.randn((1, channels, *small), generator=random)
+        total += nn.functional.interpolate(noise, size=tuple(window), mode="trilinear")
+    return total.numpy()
+
+
+def measure_memory(path: Path, channels: int, multiple: int) -> float:
+    """Peak memory of a pass, in bytes per voxel of input.
+
+    Two processes of their own each run ONNX Runtime on a cube; the peak of their resident memory is
+    read, and its growth from the smaller to the larger cube is divided by the voxels between them.
+    What the engine and the weights take by themselves thereby drops out.
+    """
+    edges = [-(-edge // multiple) * multiple for edge in MEASURED_EDGES]
+    edges[1] = max(edges[1], edges[0] + multiple)
+    small, large = (_peak_bytes(path, (1, channels, edge, edge, edge)) for edge in edges)
+    return max((large - small) / (edges[1] ** 3 - edges[0] ** 3), 4.0 * channels)
+
+
+_CHILD = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from DistillSegLib.machine import peak_memory_bytes
+from DistillSegLib.runtime import Session
+path, shape = json.loads(sys.argv[1])
+Session(Path(path), engine="onnxruntime")(np.zeros(shape, np.float32))
+print(peak_memory_bytes())
+"""
+
+
+def _peak_bytes(path: Path, shape: Sequence[int]) -> int:
+    library = str(Path(__file__).parents[2])
+    paths = [library, *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, json.dumps([str(path), shape])],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise DistillSegError(
+            f"The memory of the model could not be measured on {prod(shape)} voxels ({last}); "
+            "close other programs and export again."
+        )
+    return int(done.stdout)
+
+
+def _checkpoint(stage: Path, role: str | None) -> Path:
+    """The network of a stage: the role asked for, or its only one."""
+    found = {path.stem: path for path in sorted(stage.glob("*.pt")) if path.stem != "state"}
+    if role is None and len(found) == 1:
+        return next(iter(found.values()))
+    if role in found:
+        return found[role]
+    asked = f"no role '{role}'" if role else f"{len(found)} networks"
+    known = f"choose from {', '.join(found)}" if found else "train the stage first"
+    raise PackageError(f"The stage '{stage}' has {asked}; {known}.")
+
+
+def _minimum(net: nn.Module) -> int:
+    """The smallest size that a network takes."""
+    return getattr(net, "minimum", net.multiple)
+
+
+def _real_windows(run: Path, multiple: int, minimum: int) -> list[NDArray[np.float32]]:
+    """Some held-out cases of the run's cache, as far as it is still there: (1, C, d, h, w) each."""
+    try:
+        cache = open_cache(run / "cache")
+        cases = (cache.held_out_cases or cache.training_cases)[:REAL_WINDOWS]
+        images = [np.array(cache.image(case)) for case in cases]
+    except (DistillSegError, OSError) as problem:
+        log.warning("Parity is checked on random windows only: %s", problem)
+        return []
+    largest = cache.plan.window
+    windows = []
+    for image in images:
+        image = image[:, : largest[0], : largest[1], : largest[2]]
+        sizes = [max(-(-size // multiple) * multiple, minimum) for size in image.shape[1:]]
+        missing = [(0, wanted - size) for wanted, size in zip(sizes, image.shape[1:])]
+        windows.append(np.pad(image, [(0, 0), *missing])[None])
+    return windows
+
+
+def _manifest(
+    config: CardConfig,
+    folder: Path,
+    checkpoint: dict[str, Any],
+    plan: Plan,
+    net: nn.Module,
+    variant: Variant,
+    tolerance: float,
+) -> Manifest:
+    labels = from_dict(LabelTable, checkpoint["labels"])
+    provenance = checkpoint["provenance"]
+    return Manifest(
+        format=FORMAT,
+        id=config.id,
+        version=config.version,
+        title=config.title,
+        description=config.description,
+        modality=config.modality or plan.modality,
+        channels=plan.channels,
+        labels=labels,
+        preprocessing=plan.preprocessing,
+        window=plan.window,
+        overlap=config.overlap,
+        multiple=net.multiple,
+        minimum=_minimum(net),
+        single_pass=single_pass(net),
+        variants=(variant,),
+        scope=plan.scope,
+        tolerance=tolerance,
+        licence=config.licence,
+        attribution=config.attribution,
+        intended_use=config.intended_use,
+        not_for=config.not_for,
+        known_failures=config.known_failures,
+        citation=config.citation,
+        postprocessing=config.postprocessing,
+        test=read_scores(folder / config.scores, labels, provenance) if config.scores else None,
+        recipe=checkpoint["recipe"],
+        provenance=provenance,
+    )
