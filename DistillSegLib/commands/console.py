@@ -37,10 +37,13 @@ class Terminal:
         self.json_file = json_file
         self._out = _console(sys.stdout, quiet=json_file == "-")
         self._err = _console(sys.stderr)
+        self._bar: Progress | None = None
 
     def print(self, text: str = "") -> None:
         """A line of the result."""
-        self._out.print(text, soft_wrap=True)
+        # a terminal with a bar at its foot takes lines through the bar, which moves out of the way
+        through_bar = self._bar and self._out.is_terminal
+        (self._bar.console if through_bar else self._out).print(text, soft_wrap=True)
 
     def remark(self, text: str) -> None:
         """A line that is not part of the result, such as a warning."""
@@ -71,7 +74,11 @@ class Terminal:
         if self._err.is_terminal:
             with _bar() as bar:
                 task = bar.add_task(description, total=None)  # to and fro, until a share is told
-                yield lambda share: bar.update(task, total=1.0, completed=share)
+                self._bar = bar
+                try:
+                    yield lambda share: bar.update(task, total=1.0, completed=share)
+                finally:
+                    self._bar = None
         else:
             yield lambda share: None
             if announce:

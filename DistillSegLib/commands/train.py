@@ -102,10 +102,10 @@ class Watch:
                 self._terminal.print(_epoch_line(event))
         elif event.kind in ("checking", "measuring", "preparing"):
             self._bar(f"{event.kind.capitalize()} the cases", event.share)
-        elif event.text:
-            self._terminal.print(event.text)
         else:
-            self._terminal.print(f"Stage '{event.stage}': {event.kind}.")
+            self._bars.close()
+            self._name = ""
+            self._terminal.print(event.text or f"Stage '{event.stage}': {event.kind}.")
 
     def _bar(self, name: str, share: float) -> None:
         if name != self._name:
