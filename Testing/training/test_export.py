@@ -1,0 +1,325 @@
+"""Export: ONNX that gives torch's numbers at any size, and a package that checks itself."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from DistillSegLib.errors import PackageError
+from DistillSegLib.export import packaging
+from DistillSegLib.export.card import read_card
+from DistillSegLib.export.onnx import export_onnx, slow_operators
+from DistillSegLib.export.packaging import build_package, check_window
+from DistillSegLib.inference import self_check
+from DistillSegLib.labels import label_table
+from DistillSegLib.networks import NetworkConfig, build_network
+from DistillSegLib.package import read_package
+from DistillSegLib.preprocessing import Intensity, Preprocessing
+from DistillSegLib.runtime import Session
+from DistillSegLib.scope import Measured, scope_of
+from DistillSegLib.training.checkpoints import Origin, save_network
+from DistillSegLib.training.plan import Plan
+
+WINDOW = (8, 12, 16)
+
+
+class SmallUNet(nn.Module):
+    """Strided stem, BatchNorm, transposed convolution, skips by sum and by concatenation."""
+
+    stride, multiple = 2, 4
+
+    def __init__(self, classes: int = 3):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv3d(1, 8, 2, 2), nn.BatchNorm3d(8), nn.LeakyReLU(0.01))
+        self.down = nn.Sequential(
+            nn.Conv3d(8, 16, 3, 2, 1, bias=False), nn.BatchNorm3d(16), nn.ReLU(inplace=True)
+        )
+        self.up = nn.ConvTranspose3d(16, 8, 2, 2)
+        self.reduce = nn.Conv3d(16, 8, 1)
+        self.mix = nn.Sequential(nn.Conv3d(16, 8, 3, padding=1), nn.BatchNorm3d(8), nn.ReLU())
+        self.head = nn.Conv3d(8, classes, 1)
+
+    def coarse(self, image):
+        fine = self.stem(image)
+        deep = self.down(fine)
+        wide = functional.interpolate(self.reduce(deep), scale_factor=2.0, mode="trilinear")
+        return self.head(self.mix(torch.cat([fine + self.up(deep), wide], dim=1)))
+
+    def forward(self, image):
+        return functional.interpolate(self.coarse(image), scale_factor=2.0, mode="trilinear")
+
+
+def trained(net: nn.Module) -> nn.Module:
+    """With statistics as after training, so that a BatchNorm that is not folded rightly shows."""
+    torch.manual_seed(0)
+    for layer in net.modules():
+        if isinstance(layer, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            layer.running_mean.normal_(std=0.2)
+            layer.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(layer.weight, 0.5, 2)
+    return net
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_a_network_gives_the_same_logits_at_any_size(tmp_path, coarse):
+    net = trained(SmallUNet())
+    path = tmp_path / "日本 model.onnx"
+    real = np.random.default_rng(5).normal(size=(1, 1, 20, 8, 12)).astype(np.float32)
+    parity = export_onnx(net, WINDOW, path, coarse=coarse, multiple=4, real=[real])
+    assert parity.windows == 4 and parity.max_abs_difference < 1e-5
+    image = torch.randn(2, 1, 12, 4, 24)
+    with torch.no_grad():
+        net.eval()
+        expected = (net.coarse(image) if coarse else net(image)).numpy()
+    np.testing.assert_allclose(Session(path)(image.numpy()), expected, atol=1e-4)
+
+
+def test_the_file_is_of_a_version_that_onnx_runtime_1_19_reads_and_holds_no_paths(tmp_path):
+    path = tmp_path / "model.onnx"
+    export_onnx(trained(SmallUNet()), WINDOW, path, multiple=4)
+    model = onnx.load(path)
+    assert model.ir_version <= 10
+    assert [(each.domain, each.version) for each in model.opset_import] == [("", 18)]
+    assert b".py" not in path.read_bytes()
+    operators = {node.op_type for node in model.graph.node}
+    assert "BatchNormalization" not in operators  # folded into the convolutions
+    assert slow_operators(path) == []
+    sizes = [
+        dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim
+    ]
+    assert sizes == ["n", 1, "d", "h", "w"]
+
+
+def test_exporting_leaves_the_network_as_it_was(tmp_path):
+    net = trained(SmallUNet()).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    export_onnx(net, WINDOW, tmp_path / "model.onnx", multiple=4)
+    assert net.training
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, settings, window",
+    [
+        ("unet", {"width": [4, 8]}, (4, 6, 8)),
+        ("unet", {"width": [4, 8], "dims": 2}, (4, 6, 8)),
+        ("fast_unet", {"width": [16, 16]}, (8, 12, 16)),
+        ("lcovnet", {"width": [2, 2, 4, 4, 4]}, (32, 32, 48)),
+    ],
+)
+def test_our_networks_export_without_slow_operators(tmp_path, name, settings, window):
+    net = trained(build_network(NetworkConfig(name, settings), 1, 3))
+    path = tmp_path / "model.onnx"
+    coarse = getattr(net, "stride", 1) > 1
+    export_onnx(net, window, path, multiple=net.multiple, coarse=coarse)
+    assert slow_operators(path) == []
+
+
+def test_slow_operators_are_named(tmp_path):
+    class Slow(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.act = nn.Conv3d(1, 3, 1), nn.PReLU(3)
+
+        def forward(self, image):
+            wide = functional.interpolate(image, scale_factor=2.0, mode="nearest")
+            return self.act(self.conv(wide)).softmax(1)
+
+    path = tmp_path / "model.onnx"
+    export_onnx(Slow(), WINDOW, path, multiple=4)
+    assert slow_operators(path) == ["PRelu", "Resize (nearest)", "Softmax"]
+
+
+def test_a_network_that_fixes_its_size_is_refused(tmp_path):
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bias = nn.Conv3d(1, 3, 1), nn.Parameter(torch.randn(*WINDOW))
+
+        def forward(self, image):
+            return self.conv(image) + self.bias
+
+    with pytest.raises(PackageError):
+        export_onnx(Fixed(), WINDOW, tmp_path / "model.onnx", multiple=4)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_numbers_than_torchs_are_refused_and_nothing_is_written(tmp_path, monkeypatch):
+    class Wrong(Session):
+        def __call__(self, windows):
+            return super().__call__(windows) + 2e-4
+
+    monkeypatch.setattr("DistillSegLib.export.onnx.Session", Wrong)
+    with pytest.raises(PackageError, match=r"differ from torch's by 0\.0002"):
+        export_onnx(trained(SmallUNet()), WINDOW, tmp_path / "model.onnx", multiple=4)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- packages ---
+
+CARD = """
+id = "phantom-fast"
+version = "1.0.0"
+title = "Phantom, fast"
+description = "Two parts of a phantom."
+intended_use = "Tests."
+known_failures = "All patients."
+licence = "CC0-1.0"
+attribution = "Made by code."
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder as training leaves it, with one stage of a small network of the fast family."""
+    config = NetworkConfig("fast_unet", {"width": [16, 16]})
+    torch.manual_seed(0)
+    net = trained(build_network(config, 1, 3))
+    one = Measured((8.0, 12.0, 16.0), (1.0, 1.0, 1.0), ((0.0, 50.0, 100.0),))
+    plan = Plan(
+        preprocessing=Preprocessing((1.0, 1.0, 1.0), (Intensity("image", (0.5, 99.5)),)),
+        window=WINDOW,
+        batch=2,
+        multiple=net.multiple,
+        channels=("MRI",),
+        modality="MR",
+        scope=scope_of([one], description="phantoms", body_part="phantom"),
+    )
+    provenance = {
+        "dataset": "Phantoms",
+        "command": "distillseg train phantom",
+        "split": {"folds": 5, "fold": 0, "seed": 7},
+        "training_cases": ["a", "b"],
+        "held_out_cases": ["c", "d"],
+    }
+    labels = label_table({1: "Front", 2: "Back"})
+    folder = tmp_path / "run" / "student"
+    folder.mkdir(parents=True)
+    origin = Origin(plan, labels, {"name": "phantom"}, provenance)
+    save_network(folder / "student.pt", net, config, origin)
+    (folder / "state.pt").write_bytes(b"of an interrupted stage")
+    (tmp_path / "card.toml").write_text(CARD)
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Without the processes that measure memory."""
+    monkeypatch.setattr(packaging, "measure_memory", lambda path, channels, multiple: 123.0)
+
+
+def scores(**changes) -> dict:
+    """What `distillseg evaluate --json` writes."""
+    values = {"dice": (0.9, 0.02), "hd95_mm": (1.5, None), "nsd": (0.95, 0.03), "volume_ml": (3, 1)}
+    return {
+        "dataset": "Phantoms",
+        "cases_chosen": "held out from training",
+        "tolerance_mm": 1.0,
+        "cases": [{"case": case, "structure": name} for case in "cd" for name in ("Front", "Back")],
+        "failures": [],
+        "summary": [
+            {
+                "structure": name,
+                "metric": metric,
+                "mean": mean,
+                "sd": sd,
+                "cases": 2,
+                "empty": 0,
+                "infinite": 0,
+            }
+            for name in ("Front", "Back")
+            for metric, (mean, sd) in values.items()
+        ],
+    } | changes
+
+
+def test_a_stage_becomes_a_package_that_its_user_can_run(run, tmp_path):
+    with (tmp_path / "card.toml").open("a") as card:
+        card.write('scores = "student.json"\n')
+    (tmp_path / "student.json").write_text(json.dumps(scores()))
+    out = build_package(
+        run, stage="student", card=tmp_path / "card.toml", out=tmp_path / "phantom.distillseg"
+    )
+    package = read_package(out)
+    package.check_digests()
+    assert self_check(package) < package.manifest.tolerance
+    manifest, variant = package.manifest, package.variant()
+    assert (manifest.id, manifest.modality, manifest.single_pass) == ("phantom-fast", "MR", True)
+    assert (manifest.multiple, variant.stride) == (4, 2)
+    assert 4 < variant.bytes_per_voxel < 5000
+    assert manifest.provenance["split"]["seed"] == 7
+    assert [(s.structure, s.metric, s.mean) for s in manifest.test.scores[:2]] == [
+        ("Front", "dice", 0.9),
+        ("Front", "hd95_mm", 1.5),
+    ]
+    for words in (
+        "| Front | 0.900 ± 0.020 (n = 2) | 1.500 (n = 2) | 0.950 ± 0.030 (n = 2) |",
+        "2 cases: Phantoms, held out from training; split: folds 5, fold 0, seed 7",
+        "| command | distillseg train phantom |",
+        "## Known failures\n\nAll patients.",
+        "phantoms (phantom)",
+    ):
+        assert words in package.card
+
+
+def test_scores_of_training_cases_are_refused(run, tmp_path, quick):
+    (tmp_path / "card.toml").write_text(CARD + 'scores = "s.json"\n')
+    leaked = scores()
+    leaked["cases"].append({"case": "a", "structure": "Front"})
+    (tmp_path / "s.json").write_text(json.dumps(leaked))
+    with pytest.raises(PackageError, match="1 cases that the model was trained on, such as 'a'"):
+        build_package(run, stage="student", card=tmp_path / "card.toml", out=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "found, words",
+    [
+        ("{", "evaluate the model again"),
+        (json.dumps({"cases": []}), "evaluate the model again"),
+        (json.dumps(scores(summary=[])), "lack the structure 'Back'"),
+    ],
+)
+def test_scores_that_are_none_are_refused(run, tmp_path, quick, found, words):
+    (tmp_path / "card.toml").write_text(CARD + 'scores = "s.json"\n')
+    (tmp_path / "s.json").write_text(found)
+    with pytest.raises(PackageError, match=words):
+        build_package(run, stage="student", card=tmp_path / "card.toml", out=tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("id = ", "cannot be read as TOML"),
+        (CARD.replace("title", "titel"), "did you mean 'title'"),
+        (CARD.replace("licence", "#"), "lacks the field 'licence'"),
+    ],
+)
+def test_a_card_that_lacks_something_is_refused(tmp_path, text, words):
+    (tmp_path / "card.toml").write_text(text)
+    with pytest.raises(PackageError, match=words):
+        read_card(tmp_path / "card.toml")
+
+
+def test_a_stage_that_was_not_trained_is_named(run, tmp_path):
+    with pytest.raises(PackageError, match="0 networks; train the stage first"):
+        build_package(run, stage="teacher", card=tmp_path / "card.toml", out=tmp_path / "x")
+    with pytest.raises(PackageError, match="no role 'teacher'; choose from student"):
+        build_package(
+            run, stage="student", role="teacher", card=tmp_path / "card.toml", out=tmp_path / "x"
+        )
+
+
+def test_the_check_window_is_no_patient_and_always_the_same():
+    window = check_window(2, WINDOW)
+    assert window.shape == (1, 2, *WINDOW) and window.dtype == np.float32
+    np.testing.assert_array_equal(window, check_window(2, WINDOW))
+    assert 0.3 < window.std() < 3
