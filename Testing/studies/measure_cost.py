@@ -1,0 +1,80 @@
+"""What two packages cost, in one run on one image: CPU time of the network, of all, and memory.
+
+    python Testing/studies/measure_cost.py hippocampus-fast hippocampus-reference \
+        --out Resources/Studies/hippocampus-cost.json
+
+The packages take turns, so that a machine whose speed drifts treats both alike; medians are told.
+Times are CPU seconds of one thread, which other programs on the machine disturb least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import onnxruntime
+
+from DistillSegLib import Segmenter
+from DistillSegLib.files import write_text
+from DistillSegLib.images import read_image
+from DistillSegLib.places import resources
+
+
+def measure(packages: list[str], image: Path, repeats: int) -> dict:
+    """CPU milliseconds of each package on one image, and the ratio of last to first."""
+    volume = read_image(image)
+    segmenters = {name: Segmenter(name, threads=1, engine="onnxruntime") for name in packages}
+    costs = {name: {"network": [], "image": []} for name in packages}
+    for number in range(repeats + 1):  # the first turn warms up
+        for name, segmenter in segmenters.items():
+            prepared = segmenter.package.manifest.preprocessing.apply([volume])
+            start = time.process_time()
+            segmenter._logits(prepared.array, lambda _share: None, lambda: False)
+            network = time.process_time() - start
+            start = time.process_time()
+            segmenter.segment(volume)
+            if number:
+                costs[name]["network"].append(network * 1000)
+                costs[name]["image"].append((time.process_time() - start) * 1000)
+    rows = {
+        name: {
+            "parameters": segmenters[name].variant.parameters,
+            "package_mb": round(segmenters[name].package.path.stat().st_size / 1e6, 2),
+            "network_cpu_ms": round(statistics.median(cost["network"]), 2),
+            "image_cpu_ms": round(statistics.median(cost["image"]), 2),
+        }
+        for name, cost in costs.items()
+    }
+    first, last = rows[packages[0]], rows[packages[-1]]
+    return {
+        "image": image.name,
+        "voxels_zyx": list(volume.GetSize()[::-1]),
+        "repeats": repeats,
+        "engine": f"onnxruntime {onnxruntime.__version__}, 1 thread",
+        "machine": platform.machine(),
+        "packages": rows,
+        "network_ratio": round(last["network_cpu_ms"] / first["network_cpu_ms"], 2),
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("packages", nargs="+")
+    parser.add_argument("--image", type=Path)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    image = options.image or resources() / "Samples" / "hippocampus-mean.nii.gz"
+    text = json.dumps(measure(options.packages, image, options.repeats), indent=1) + "\n"
+    if options.out:
+        write_text(options.out, text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
