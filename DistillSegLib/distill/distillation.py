@@ -12,6 +12,8 @@ from DistillSegLib.distill.views import Batch, Tapped, Term, View
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.records import nearest
 
+TOTAL = "total"  # among the losses: the weighted sum of all links
+
 
 @dataclass(frozen=True)
 class Link:
@@ -53,7 +55,11 @@ class Distillation(nn.Module):
         self.links = dict(links)
         self.frozen.eval().requires_grad_(False)
         roles = [*trained, *frozen]
+        if both := sorted(set(trained) & set(frozen)):
+            raise RecipeError(f"'{both[0]}' is both trained and frozen; give the two roles names.")
         for name, link in self.links.items():
+            if name == TOTAL:
+                raise RecipeError(f"A link is called '{TOTAL}', as the sum of all is; rename it.")
             if link.student not in trained:
                 raise RecipeError(
                     f"Link '{name}' trains '{link.student}', which is no trained role; "
@@ -82,7 +88,7 @@ class Distillation(nn.Module):
         for name, link in self.links.items():
             guide = views[link.teacher].detached() if link.term.guided else None
             losses[name] = link.term(batch, views[link.student], guide)
-        losses["total"] = sum(link.weight * losses[name] for name, link in self.links.items())
+        losses[TOTAL] = sum(link.weight * losses[name] for name, link in self.links.items())
         return losses
 
     def train(self, mode: bool = True) -> Distillation:
@@ -111,7 +117,7 @@ class Distillation(nn.Module):
                     f"Link '{name}' gives {loss.item()} on the first batch; check the data for "
                     "values that are not finite and the link's settings."
                 )
-        losses["total"].backward()
+        losses[TOTAL].backward()
         unreached = [
             name for name, weight in self.trained.named_parameters() if weight.grad is None
         ]
