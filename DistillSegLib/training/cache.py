@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +83,23 @@ class Cache:
         return tuple(case for case in self.cases if case.id in self.held_out)
 
 
+def check_cases(dataset: Dataset, *, on_progress: Callable[[float], None] = ignore) -> None:
+    """Open every case before anything is computed.
+
+    Raises:
+        DatasetError: how many cases cannot be trained on, and the first one in words.
+    """
+    from DistillSegLib.datasets import check_case  # needs SimpleITK, which opening a cache does not
+
+    problems = []
+    for number, case in enumerate(dataset.cases):
+        if problem := check_case(case, dataset.labels):
+            problems.append(problem)
+        on_progress((number + 1) / len(dataset.cases))
+    if problems:
+        raise DatasetError(f"{len(problems)} case(s) cannot be trained on. {problems[0]}")
+
+
 def prepare(
     dataset: Dataset,
     plan: Plan,
@@ -92,25 +109,14 @@ def prepare(
     *,
     on_progress: Callable[[float], None] = ignore,
 ) -> Cache:
-    """Preprocess what is not there yet, and write the cache's index.
-
-    Raises:
-        DatasetError: cases that cannot be trained on, the first one in words.
-    """
-    from DistillSegLib.datasets import check_case  # needs SimpleITK, which opening a cache does not
-
-    cases, problems = [], []
+    """Preprocess the cases that are not there yet, and write the cache's index."""
+    cases = []
     for number, case in enumerate(dataset.cases):
-        place = folder / _digest(case, plan.preprocessing)
+        place = folder / _digest(case, plan.preprocessing, dataset.labels)
         if not (place / "label.npy").is_file():
-            if problem := check_case(case, dataset.labels):
-                problems.append(problem)
-                continue
             _prepare_case(case, plan.preprocessing, dataset.labels, place)
         cases.append(CachedCase(case.id, case.patient, case.domain, place.name))
         on_progress((number + 1) / len(dataset.cases))
-    if problems:
-        raise DatasetError(f"{len(problems)} case(s) cannot be trained on. {problems[0]}")
     cache = Cache(
         plan=plan,
         labels=labels,
@@ -123,25 +129,30 @@ def prepare(
 
 
 def open_cache(folder: Path) -> Cache:
-    """The cache in a folder. DatasetError if there is none or it is incomplete."""
+    """The cache in a folder. DatasetError if there is none, or a case is absent or damaged."""
     try:
         data = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         raise DatasetError(f"'{folder}' holds no readable {INDEX} ({problem}).") from problem
-    cache = from_dict(Cache, data | {"root": str(folder)}, error=DatasetError)
+    cache = replace(from_dict(Cache, data, error=DatasetError), root=str(folder))
     for case in cache.cases:
-        if not (folder / case.folder / "label.npy").is_file():
+        try:
+            whole = cache.image(case).shape[1:] == cache.label(case).shape  # maps, reads no voxels
+        except (OSError, ValueError):
+            whole = False
+        if not whole:
             raise DatasetError(
-                f"The cache '{folder}' lacks case '{case.id}'; copy the folder '{case.folder}' "
-                "again or prepare the cache anew."
+                f"The cache '{folder}' lacks case '{case.id}' or holds a part of it; copy the "
+                f"folder '{case.folder}' again or prepare the cache anew."
             )
     return cache
 
 
-def _digest(case: Case, preprocessing: Preprocessing) -> str:
+def _digest(case: Case, preprocessing: Preprocessing, labels: LabelTable) -> str:
     files = [*case.images, case.label]
     stamp = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file]
-    text = json.dumps([case.id, stamp, to_dict(preprocessing)])
+    values = [label.value for label in labels]
+    text = json.dumps([case.id, stamp, values, to_dict(preprocessing)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -153,9 +164,6 @@ def _prepare_case(
 
     image = preprocessing.apply([read_image(file) for file in case.images]).array
     label = labels.encode(preprocessing.apply_label(read_segmentation(case.label, labels).image))
-    for name, array in (
-        ("image.npy", image),
-        ("label.npy", label),
-    ):  # the label last: it marks done
+    for name, array in {"image.npy": image, "label.npy": label}.items():  # the label marks done
         with replacing(place / name) as temporary, open(temporary, "wb") as stream:
             np.save(stream, array, allow_pickle=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,7 +18,9 @@ from DistillSegLib.files import replacing
 from DistillSegLib.labels import LabelTable
 from DistillSegLib.networks import NetworkConfig, build_network
 from DistillSegLib.records import from_dict, to_dict
-from DistillSegLib.training.plan import Plan
+
+if TYPE_CHECKING:
+    from DistillSegLib.training.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,15 @@ def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         RecipeError: no such file, or not a checkpoint of this library.
     """
     data = load(path)
-    if "network" not in data or "weights" not in data:
+    try:
+        config = from_dict(NetworkConfig, data["network"])
+        net = build_network(config, data["channels"], data["classes"])
+        net.load_state_dict(data["weights"], strict=True)
+    except (KeyError, TypeError, RuntimeError) as problem:
         raise RecipeError(
-            f"'{path}' is no network checkpoint of DistillSeg; give the .pt file of a role."
-        )
-    config = from_dict(NetworkConfig, data["network"])
-    net = build_network(config, data["channels"], data["classes"])
-    net.load_state_dict(data["weights"], strict=True)
+            f"'{path}' is no network checkpoint of this version of DistillSeg ({_first(problem)}); "
+            "give the .pt file of a role, or train it again."
+        ) from problem
     return net.eval(), data
 
 
@@ -75,9 +79,12 @@ def save(path: Path, data: Mapping[str, Any]) -> Path:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read what `save` wrote."""
+    """Read what `save` wrote. RecipeError if it is absent or damaged."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        data = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(data, dict):
+            raise TypeError(f"{type(data).__name__} instead of a table")
+        return data
     except FileNotFoundError:
         raise RecipeError(f"There is no checkpoint '{path}'; train that stage first.") from None
     except Exception as problem:  # torch raises many kinds for a damaged file
@@ -85,3 +92,8 @@ def load(path: Path) -> dict[str, Any]:
             f"The checkpoint '{path}' cannot be read ({type(problem).__name__}); it is damaged or "
             "was not written by DistillSeg; train the stage again."
         ) from problem
+
+
+def _first(problem: Exception) -> str:
+    """The first line of what torch says at length."""
+    return f"{type(problem).__name__}: {problem}".splitlines()[0]

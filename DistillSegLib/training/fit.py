@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from DistillSegLib.distill.distillation import Distillation
-from DistillSegLib.distill.views import Batch
+from DistillSegLib.distill.distillation import TOTAL, Distillation
+from DistillSegLib.errors import RecipeError
+from DistillSegLib.records import from_dict, to_dict
 from DistillSegLib.training import checkpoints
 from DistillSegLib.training.patches import PatchLoader
-from DistillSegLib.training.recipe import OptimConfig
+from DistillSegLib.training.recipe import OptimConfig, Recipe, Stage
 
 STATE = "state.pt"
 
@@ -31,7 +31,7 @@ class Epoch:
     Attributes:
         losses: mean of each link's unweighted loss, and `total`.
         scores: role -> structure -> Dice on held-out cases; empty where not validated.
-        seconds: of this epoch, validation included.
+        seconds, cpu_seconds: of this epoch, validation included; processor time without workers'.
         waiting: share of the training time in which the step waited for patches.
     """
 
@@ -40,7 +40,14 @@ class Epoch:
     losses: Mapping[str, float]
     scores: Mapping[str, Mapping[str, float]]
     seconds: float
+    cpu_seconds: float
     waiting: float
+
+    @property
+    def score(self) -> float:
+        """Mean Dice of the first trained role; below all others where there is none."""
+        dice = list(next(iter(self.scores.values()), {}).values())
+        return sum(dice) / len(dice) if dice else -1.0
 
     @property
     def row(self) -> dict[str, float]:
@@ -51,7 +58,8 @@ class Epoch:
             for structure, value in structures.items()
         }
         losses = {f"loss/{name}": value for name, value in self.losses.items()}
-        return losses | scores | {"seconds": self.seconds, "waiting": self.waiting}
+        times = {name: getattr(self, name) for name in ("seconds", "cpu_seconds", "waiting")}
+        return losses | scores | times
 
 
 Validate = Callable[[nn.Module, Callable], dict[str, float]]
@@ -60,80 +68,103 @@ Validate = Callable[[nn.Module, Callable], dict[str, float]]
 def fit(
     distillation: Distillation,
     patches: PatchLoader,
+    recipe: Recipe,
+    stage: Stage,
     *,
-    optim: OptimConfig,
-    epochs: int,
     fabric: Fabric,
     folder: Path,
     validate: Validate,
-    validate_every: int = 1,
-    keep: str = "last",
-    on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
-) -> Distillation:
+    on_epoch: Callable[[Sequence[Epoch]], None] = lambda _epochs: None,
+) -> tuple[list[Epoch], Epoch]:
     """Train the trained roles; resume from `folder` if a state lies there.
 
-    The state after each epoch is on disk, so a run that is killed goes on from its last epoch with
-    the same result as one that was not.
+    The state after each epoch is on disk, and an epoch depends on that and on (seed, number) only,
+    so a run that is killed goes on from its last epoch with the same result as one that was not.
 
     Args:
         validate: (network, its forward under the run's precision) -> structure -> Dice.
-        keep: "last", or "best" by mean Dice of the first trained role.
+        on_epoch: told all epochs so far when one has ended and is safe on disk.
 
     Returns:
-        The distillation with the weights that were kept.
+        All epochs, and the one whose weights the distillation now holds (`recipe.keep`).
     """
-    if has_3d_convolutions(distillation):
-        distillation = distillation.to(memory_format=torch.channels_last_3d)
+    for net in (*distillation.trained.values(), *distillation.frozen.values()):
+        use_channels_last(net)
+    optim = stage.optim or recipe.optim
     optimizer = make_optimizer(distillation, optim)
     step, optimizer = fabric.setup(distillation, optimizer)
-    first, best = _resume(folder / STATE, distillation, optimizer)
-    for number in range(first, epochs):
-        started = time.monotonic()
-        step.train()
-        totals: dict[str, torch.Tensor] = {}
-        waited, asked = 0.0, time.monotonic()
-        for index, batch in enumerate(patches.epoch(number)):
-            waited += time.monotonic() - asked
-            done = (number + index / len(patches)) / epochs
-            set_learning_rate(optimizer, optim, done)
-            losses = step(_on_device(batch, fabric, done))
-            optimizer.zero_grad(set_to_none=True)
-            fabric.backward(losses["total"])
-            fabric.clip_gradients(step, optimizer, max_norm=optim.max_norm)
-            optimizer.step()
-            for name, loss in losses.items():
-                totals[name] = totals.get(name, 0) + loss.detach()
-            asked = time.monotonic()
-        means = {name: float(total) / len(patches) for name, total in totals.items()}
-        if not math.isfinite(means["total"]):
-            raise FloatingPointError(
-                f"The loss is {means['total']} in epoch {number + 1}; lower optim.learning_rate or "
-                "choose precision = '32-true', and train again."
-            )
-        training = time.monotonic() - started
+    epochs, best = _resume(folder / STATE, distillation, optimizer, fabric)
+    for number in range(len(epochs), stage.epochs):
+        started, cpu = time.monotonic(), time.process_time()
+        torch.manual_seed(_seed(recipe.seed, number, fabric.global_rank))
+        losses, waiting = _train(step, optimizer, optim, patches, number, stage.epochs, fabric)
+        _check_finite(losses, number, stage, optim)
         scores = {}
-        if (number + 1) % validate_every == 0 or number + 1 == epochs:
+        if (number + 1) % recipe.validate_every == 0 or number + 1 == stage.epochs:
             step.eval()
             scores = {
                 role: validate(net.net, _forward(net.net, fabric))
                 for role, net in distillation.trained.items()
             }
-        best = _keep_best(best, scores, distillation, keep)
+        epoch = Epoch(
+            number=number + 1,
+            of=stage.epochs,
+            losses=losses,
+            scores=scores,
+            seconds=time.monotonic() - started,
+            cpu_seconds=time.process_time() - cpu,
+            waiting=waiting,
+        )
+        epochs.append(epoch)
+        if recipe.keep == "best" and (best is None or epoch.score > epochs[best["epoch"]].score):
+            best = {"epoch": number, "trained": _copied(distillation.trained.state_dict())}
         if fabric.is_global_zero:
-            checkpoints.save(
-                folder / STATE,
-                {
-                    "epoch": number + 1,
-                    "trained": distillation.trained.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "best": best,
-                },
-            )
-        seconds = time.monotonic() - started
-        on_epoch(Epoch(number + 1, epochs, means, scores, seconds, waited / training))
-    if keep == "best" and best is not None:
+            _save(folder / STATE, distillation, optimizer, fabric, epochs, best)
+        on_epoch(epochs)
+    if best is not None:
         distillation.trained.load_state_dict(best["trained"])
-    return distillation.eval()
+    distillation.eval()
+    return epochs, epochs[-1 if best is None else best["epoch"]]
+
+
+def _train(
+    step: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    optim: OptimConfig,
+    patches: PatchLoader,
+    number: int,
+    epochs: int,
+    fabric: Fabric,
+) -> tuple[dict[str, float], float]:
+    """One epoch: the mean of each loss, and the share of the time spent waiting for patches."""
+    step.train()
+    totals: dict[str, torch.Tensor] = {}
+    started = asked = time.monotonic()
+    waited = 0.0
+    for index, batch in enumerate(patches.epoch(number)):
+        waited += time.monotonic() - asked
+        done = (number + index / len(patches)) / epochs
+        set_learning_rate(optimizer, optim, done)
+        losses = step(fabric.to_device(batch)._replace(progress=done))
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(losses[TOTAL])
+        # A gradient that overflows is no error: 16-mixed skips such steps, else the loss tells.
+        fabric.clip_gradients(step, optimizer, max_norm=optim.max_norm, error_if_nonfinite=False)
+        optimizer.step()
+        for name, loss in losses.items():
+            totals[name] = totals.get(name, 0) + loss.detach()
+        asked = time.monotonic()
+    means = {name: float(total) / len(patches) for name, total in totals.items()}
+    return means, waited / (time.monotonic() - started)
+
+
+def _check_finite(losses: Mapping[str, float], number: int, stage: Stage, optim: OptimConfig):
+    if not math.isfinite(losses[TOTAL]):
+        raise RecipeError(
+            f"Stage '{stage.name}': the loss is {losses[TOTAL]} in epoch {number + 1}; lower "
+            f"learning_rate (now {optim.learning_rate:g}) or set precision=32-true, and train "
+            "again in another folder."
+        )
 
 
 def make_optimizer(distillation: Distillation, optim: OptimConfig) -> torch.optim.Optimizer:
@@ -163,15 +194,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, optim: OptimConfig, done
         group["lr"] = optim.learning_rate * factor
 
 
-def has_3d_convolutions(module: nn.Module) -> bool:
-    """Whether channels-last memory applies: it speeds up 3-D convolutions about twice."""
-    return any(isinstance(layer, nn.Conv3d) for layer in module.modules())
+def use_channels_last(net: nn.Module) -> None:
+    """The memory layout that speeds up 3-D convolutions about twice; 2-D ones refuse it."""
+    if any(isinstance(layer, nn.Conv3d) for layer in net.modules()):
+        net.to(memory_format=torch.channels_last_3d)
 
 
-def _on_device(batch: Batch, fabric: Fabric, progress: float) -> Batch:
-    image = batch.image.to(fabric.device, non_blocking=True)
-    label = batch.label.to(fabric.device, non_blocking=True)
-    return batch._replace(image=image, label=label, progress=progress)
+def _seed(*numbers: int) -> int:
+    """One seed from several, so that neighbours have nothing in common."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _forward(net: nn.Module, fabric: Fabric) -> Callable:
@@ -182,34 +213,42 @@ def _forward(net: nn.Module, fabric: Fabric) -> Callable:
     return forward
 
 
-def _keep_best(
-    best: dict[str, Any] | None, scores: Mapping, distillation: Distillation, keep: str
-) -> dict[str, Any] | None:
-    if keep != "best" or not scores:
-        return best
-    structures = next(iter(scores.values())).values()
-    score = sum(structures) / max(len(structures), 1)
-    if best is not None and score <= best["score"]:
-        return best
-    weights = {name: w.detach().clone() for name, w in distillation.trained.state_dict().items()}
-    return {"score": score, "trained": weights}
+def _copied(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in weights.items()}
+
+
+def _save(
+    path: Path,
+    distillation: Distillation,
+    optimizer: torch.optim.Optimizer,
+    fabric: Fabric,
+    epochs: Sequence[Epoch],
+    best: Mapping[str, Any] | None,
+) -> None:
+    state = {
+        "trained": distillation.trained.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "precision": fabric.strategy.precision.state_dict(),  # the loss scale of 16-mixed
+        "epochs": [to_dict(epoch) for epoch in epochs],
+        "best": best,
+    }
+    checkpoints.save(path, state)
 
 
 def _resume(
-    path: Path, distillation: Distillation, optimizer: torch.optim.Optimizer
-) -> tuple[int, dict[str, Any] | None]:
+    path: Path, distillation: Distillation, optimizer: torch.optim.Optimizer, fabric: Fabric
+) -> tuple[list[Epoch], dict[str, Any] | None]:
     """(epochs done, the best so far), with weights and optimiser as they were then."""
     if not path.is_file():
-        return 0, None
+        return [], None
     state = checkpoints.load(path)
-    distillation.trained.load_state_dict(state["trained"], strict=True)
-    optimizer.load_state_dict(state["optimizer"])
-    return state["epoch"], state["best"]
-
-
-@contextlib.contextmanager
-def quiet():
-    """Fabric's advice on data loaders and precision plug-ins does not concern users."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning_fabric.*")
-        yield
+    try:
+        distillation.trained.load_state_dict(state["trained"], strict=True)
+        optimizer.load_state_dict(state["optimizer"])
+        fabric.strategy.precision.load_state_dict(state["precision"])
+        return [from_dict(Epoch, epoch) for epoch in state["epochs"]], state["best"]
+    except (KeyError, ValueError, RuntimeError) as problem:
+        raise RecipeError(
+            f"The state '{path}' is not of this stage or of another version of DistillSeg; delete "
+            "it to train the stage from its beginning."
+        ) from problem

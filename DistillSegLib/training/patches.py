@@ -14,6 +14,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from DistillSegLib.distill.views import Batch
+from DistillSegLib.errors import RecipeError
+from DistillSegLib.machine import physical_cores
 from DistillSegLib.training.augment import Augmentation
 from DistillSegLib.training.cache import Cache
 from DistillSegLib.training.recipe import AugmentationConfig
@@ -29,6 +31,7 @@ class PatchLoader:
         batch: patches per step; the last incomplete batch of an epoch is dropped, unless it is
             the only one.
         workers: processes that prepare patches; -1 takes half the cores, at most 8.
+        rank, ranks: which of several training processes this is; they share out the cases.
     """
 
     def __init__(
@@ -40,17 +43,25 @@ class PatchLoader:
         batch: int,
         seed: int,
         workers: int = -1,
+        rank: int = 0,
+        ranks: int = 1,
     ):
-        self.order = _EpochOrder(len(cache.training_cases), seed)
+        self.order = _EpochOrder(len(cache.training_cases), seed, rank, ranks)
+        if not len(self.order):
+            raise RecipeError(
+                f"{len(cache.training_cases)} training cases are too few for {ranks} devices; use "
+                "fewer devices."
+            )
         if workers < 0:
-            workers = min((os.cpu_count() or 1) // 2, 8)
+            workers = min((physical_cores() or os.cpu_count() or 1) // 2, 8)
         self.loader = DataLoader(
             _Patches(cache, augmentation, window, seed),
-            batch_size=min(batch, len(cache.training_cases)),
+            batch_size=min(batch, len(self.order)),
             sampler=self.order,
             drop_last=True,
             num_workers=workers,
             persistent_workers=workers > 0,
+            generator=torch.Generator(),  # its draws leave alone those of the networks
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -65,17 +76,20 @@ class PatchLoader:
 
 
 class _EpochOrder(Sampler):
-    """(epoch, position, case) in the order of one epoch."""
+    """(epoch, position, case) in the order of one epoch; of several ranks, every one as many."""
 
-    def __init__(self, cases: int, seed: int):
+    def __init__(self, cases: int, seed: int, rank: int, ranks: int):
         self.cases, self.seed, self.epoch = cases, seed, 0
+        self.rank, self.ranks = rank, ranks
 
     def __len__(self) -> int:
-        return self.cases
+        return self.cases // self.ranks
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.cases)
-        yield from ((self.epoch, position, int(case)) for position, case in enumerate(order))
+        for turn in range(len(self)):
+            position = turn * self.ranks + self.rank
+            yield self.epoch, position, int(order[position])
 
 
 class _Patches(Dataset):
@@ -105,9 +119,10 @@ class _Patches(Dataset):
         """Where the window begins: about a labelled voxel, or anywhere inside the image."""
         room = np.maximum(np.array(label.shape) - self.window, 0)
         if room.any() and random.random() < self.foreground:
-            labelled = np.argwhere(np.asarray(label))
+            labelled = np.flatnonzero(label)
             if len(labelled):
-                centre = labelled[random.integers(len(labelled))]
+                chosen = labelled[random.integers(len(labelled))]
+                centre = np.array(np.unravel_index(chosen, label.shape))
                 return (centre - np.array(self.window) // 2).clip(0, room)
         return random.integers(room + 1)
 

@@ -7,6 +7,7 @@ recipe's [plan] instead.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from DistillSegLib.datasets import Case, Dataset
-from DistillSegLib.errors import RecipeError
+from DistillSegLib.errors import DatasetError, RecipeError
 from DistillSegLib.machine import free_memory_bytes
 from DistillSegLib.preprocessing import Intensity, Preprocessing
 from DistillSegLib.scope import Measured, Scope, measure, scope_of
@@ -26,6 +27,7 @@ ANISOTROPIC = 3.0  # spacing ratio from which the coarse axis follows the finer 
 LARGEST_WINDOW = 128**3  # voxels
 LARGEST_BATCH = 8
 SHARE_OF_DATA = 0.05  # of all voxels in one batch, at most
+GIVEN = "given in the recipe"
 SAMPLE = 5_000  # foreground voxels taken from each case
 
 
@@ -103,8 +105,10 @@ def fingerprint(
             samples.append(random.choice(values, count, replace=False).astype(np.float64))
         foreground.append(samples)
         on_progress((number + 1) / len(cases))
-    channels = zip(*foreground, strict=True)
-    return Fingerprint(tuple(measured), tuple(np.concatenate(values) for values in channels))
+    channels = [np.concatenate(values) for values in zip(*foreground, strict=True)]
+    if not channels[0].size:
+        raise DatasetError(f"None of the {len(cases)} training cases holds a labelled voxel.")
+    return Fingerprint(tuple(measured), tuple(channels))
 
 
 def make_plan(
@@ -123,29 +127,25 @@ def make_plan(
     """
     reasons: dict[str, str] = {}
 
-    def choose(name: str, value, reason: str):
+    def choose(name: str, find: Callable, *arguments):
         given = getattr(config, name)
-        reasons[name] = reason if given is None else "given in the recipe"
-        return value if given is None else given
+        value, reasons[name] = (given, GIVEN) if given is not None else find(*arguments)
+        return value
 
-    spacing = choose("spacing_mm", *_spacing(found.measured))
-    orientation = choose("orientation", "LPS", "left, posterior, superior: as DICOM counts")
-    intensity = choose("intensity", *_intensity(dataset.channels, found))
+    spacing = choose("spacing_mm", _spacing, found.measured)
+    orientation = choose("orientation", lambda: (Preprocessing.orientation, "as DICOM counts"))
+    intensity = choose("intensity", _intensity, dataset.channels, found)
     if len(intensity) != len(dataset.channels):
         raise RecipeError(
             f"plan.intensity has {len(intensity)} entries for {len(dataset.channels)} channels "
             f"({', '.join(dataset.channels)}); give one for each."
         )
-    multiple = max(network.multiple for network in networks)
+    multiple, smallest = _limits(networks)
     sizes = _sizes(found.measured, spacing)
-    smallest = max(getattr(network, "minimum", network.multiple) for network in networks)
-    window = choose("window", *_window(sizes, multiple, smallest))
-    if any(size % multiple for size in window):
-        raise RecipeError(
-            f"plan.window is {_by(window)}; the networks need multiples of {multiple} on each axis."
-        )
+    window = choose("window", _window, sizes, multiple, smallest)
+    check_window(window, networks)
     memory = _memory(device)
-    batch = choose("batch", *_batch(sizes, window, networks, len(dataset.channels), memory))
+    batch = choose("batch", _batch, sizes, window, networks, len(dataset.channels), memory)
     scope = scope_of(found.measured, description=config.field_of_view, body_part=config.body_part)
     modalities = {_modality(channel) for channel in dataset.channels}
     return Plan(
@@ -158,6 +158,23 @@ def make_plan(
         scope=scope,
         reasons=reasons,
     )
+
+
+def check_window(window: Sequence[int], networks: Sequence[nn.Module]) -> int:
+    """What the networks' sizes divide by. RecipeError if the window's do not, or are too small."""
+    multiple, smallest = _limits(networks)
+    if any(size < smallest or size % multiple for size in window):
+        raise RecipeError(
+            f"plan.window is {_by(window)}; the networks need multiples of {multiple}, at least "
+            f"{smallest}, on each axis."
+        )
+    return multiple
+
+
+def _limits(networks: Sequence[nn.Module]) -> tuple[int, int]:
+    """(what every size must divide by, the smallest size)."""
+    multiple = math.lcm(*(network.multiple for network in networks))
+    return multiple, max(getattr(network, "minimum", multiple) for network in networks)
 
 
 def _spacing(measured: Sequence[Measured]):
@@ -207,12 +224,12 @@ def _batch(sizes, window, networks, channels: int, memory: int):
     needed = max(activation_bytes(network, channels, window) for network in networks)
     by_memory = memory // 2 // needed
     by_data = int(SHARE_OF_DATA * sizes.prod(axis=1).sum() / np.prod(window))
-    batch = max(min(by_memory, by_data, LARGEST_BATCH), 2)
     if by_memory < 1:
         raise RecipeError(
             f"One patch of {_by(window)} voxels needs about {needed / 1e9:.1f} GB to train on and "
             f"{memory / 1e9:.1f} GB are free; give a smaller plan.window or narrower networks."
         )
+    batch = max(min(by_memory, by_data, LARGEST_BATCH), 2)
     return batch, f"{needed / 1e6:.0f} MB a patch of {memory / 1e9:.0f} GB; at most {LARGEST_BATCH}"
 
 
@@ -243,7 +260,7 @@ def _modality(channel: str) -> str:
     name = channel.upper()
     if name == "CT":
         return "CT"
-    return "MR" if name.startswith("MR") or name in ("T1", "T2", "FLAIR") else channel
+    return "MR" if name.startswith(("MR", "T1", "T2", "FLAIR")) else channel
 
 
 def _by(sizes: Sequence[float]) -> str:

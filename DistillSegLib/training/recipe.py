@@ -8,6 +8,7 @@ nearest known one, before anything is computed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +23,8 @@ from DistillSegLib.distill import TERMS
 from DistillSegLib.distill.distillation import Link
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.labels import Label
-from DistillSegLib.networks import NetworkConfig, build_network
-from DistillSegLib.preprocessing import Intensity
+from DistillSegLib.networks import NetworkConfig
+from DistillSegLib.preprocessing import Intensity, Preprocessing
 from DistillSegLib.records import from_dict, nearest
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -65,6 +66,13 @@ class OptimConfig:
     warmup: float = 0.02
     max_norm: float = 12.0
 
+    def __post_init__(self) -> None:
+        if not (self.learning_rate > 0 and self.max_norm > 0 and 0 <= self.warmup < 1):
+            raise ValueError(
+                f"learning_rate {self.learning_rate} and max_norm {self.max_norm} must be above 0, "
+                f"warmup {self.warmup} from 0 to below 1."
+            )
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -88,6 +96,9 @@ class Stage:
     def __post_init__(self) -> None:
         if self.epochs < 1 or not self.trained or not self.links:
             raise ValueError(f"stage '{self.name}' needs epochs, a trained role and a link.")
+        for name in (self.name, *self.trained, *self.frozen):  # they become names of files
+            if not re.fullmatch(r"[\w-]+", name) or name == "cache":
+                raise ValueError(f"'{name}' names no stage or role; use letters, digits, - and _.")
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,16 @@ class PlanConfig:
     field_of_view: str = "images"
     body_part: str = "structures"
 
+    def __post_init__(self) -> None:
+        unit = (Intensity("image", (0.0, 100.0)),)  # stands in for what is left open
+        Preprocessing(  # refuses what is no spacing or orientation
+            self.spacing_mm or (1.0, 1.0, 1.0),
+            self.intensity or unit,
+            self.orientation or Preprocessing.orientation,
+        )
+        if min(self.window or (1,)) < 1 or (self.batch is not None and self.batch < 1):
+            raise ValueError(f"window is {self.window} and batch {self.batch}; use 1 or more.")
+
 
 @dataclass(frozen=True)
 class AugmentationConfig:
@@ -141,6 +162,14 @@ class AugmentationConfig:
     brightness: float = 0.15
     low_resolution: float = 0.15
     foreground: float = 0.34
+
+    def __post_init__(self) -> None:
+        chances = ("affine", "noise", "smooth", "contrast", "brightness", "low_resolution")
+        shares = {name: getattr(self, name) for name in (*chances, "foreground", "scale")}
+        shares |= {f"flips[{axis}]": chance for axis, chance in enumerate(self.flips)}
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is {share}; use 0 to 1.")
 
 
 @dataclass(frozen=True)
@@ -180,26 +209,11 @@ class Recipe:
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"stages need names of their own, found {names}.")
-
-    def rehearse(self, channels: int, classes: int) -> None:
-        """Build every network and term of every stage once, so that no mistake waits for the night.
-
-        Raises:
-            RecipeError: an unknown network, term, setting, stage or role.
-        """
-        made: list[str] = []
-        for stage in self.stages:
-            for config in stage.trained.values():
-                build_network(config, channels, classes)
-            for link in stage.links.values():
-                link.build()
-            for source in (*stage.frozen.values(), *stage.start.values()):
-                if not source.endswith(".pt") and source not in made:
-                    raise RecipeError(
-                        f"Stage '{stage.name}' builds on '{source}', which no earlier stage makes; "
-                        f"{nearest(source, made)}"
-                    )
-            made += [f"{stage.name}/{role}" for role in stage.trained]
+        for name in ("devices", "nodes", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; use 1 or more.")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; use 0 or more.")
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -222,8 +236,10 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         )
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as problem:
-        raise RecipeError(f"'{path.name}' is not valid TOML: {problem}.") from problem
+    except OSError as problem:
+        raise RecipeError(f"'{path}' could not be read ({problem.strerror}).") from problem
+    except ValueError as problem:  # TOMLDecodeError, UnicodeDecodeError
+        raise RecipeError(f"'{path}' is not valid TOML ({problem}); repair it.") from problem
     for override in overrides:
         _override(data, override)
     return from_dict(Recipe, data)
@@ -241,7 +257,7 @@ def _override(data: dict[str, Any], override: str) -> None:
     place: Any = data
     for part in path:
         if isinstance(place, list):
-            names = [entry.get("name") for entry in place]
+            names = [entry.get("name") for entry in place if isinstance(entry, dict)]
             if part not in names:
                 raise RecipeError(f"'{override}': no '{part}'; {nearest(part, names)}")
             place = place[names.index(part)]

@@ -7,42 +7,44 @@ A run folder holds
     <stage>/<role>.pt          a trained network, able to rebuild itself
     <stage>/state.pt           the state of an interrupted stage
     <stage>/metrics.csv        losses and Dice by epoch; TensorBoard events beside it
+    <stage>/summary.json       time, size and Dice of the stage
 
 A finished stage is skipped when the run is resumed.
 """
 
 from __future__ import annotations
 
-import json
 import platform
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.loggers import CSVLogger, TensorBoardLogger
-from torch import nn
 
 from DistillSegLib import __version__
-from DistillSegLib.datasets import Dataset, read_dataset
 from DistillSegLib.distill.distillation import Distillation
-from DistillSegLib.distill.views import Batch, Tapped
-from DistillSegLib.errors import RecipeError
-from DistillSegLib.files import write_text
-from DistillSegLib.labels import LabelTable
-from DistillSegLib.networks import build_network, count_parameters
-from DistillSegLib.records import nearest, to_dict
+from DistillSegLib.networks import count_parameters
+from DistillSegLib.records import to_dict
 from DistillSegLib.training import checkpoints
-from DistillSegLib.training.cache import INDEX, Cache, open_cache, prepare
-from DistillSegLib.training.fit import STATE, Epoch, fit, quiet
+from DistillSegLib.training.assembly import assemble, trained_network
+from DistillSegLib.training.cache import Cache
+from DistillSegLib.training.devices import make_fabric, undisturbed
+from DistillSegLib.training.fit import STATE, Epoch, fit
+from DistillSegLib.training.folder import check_plan, check_recipe, read, write
+from DistillSegLib.training.log import Log
 from DistillSegLib.training.patches import PatchLoader
-from DistillSegLib.training.plan import fingerprint, make_plan
-from DistillSegLib.training.recipe import Recipe, Stage
+from DistillSegLib.training.preparation import open_or_prepare
+from DistillSegLib.training.recipe import AugmentationConfig, Recipe, Stage
 from DistillSegLib.training.validation import validate
+
+PLAIN = AugmentationConfig(
+    affine=0.0, noise=0.0, smooth=0.0, contrast=0.0, brightness=0.0, low_resolution=0.0
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Event:
     """Something a watcher may want to show.
 
     Attributes:
-        kind: "measuring" and "preparing" (share of the cases done), "plan", "rehearsal" (text),
-            "epoch" (an `Epoch`), "skipped" and "trained" (a stage).
+        kind: "checking", "measuring" and "preparing" (share of the cases done), "plan",
+            "rehearsal" (text), "epoch" (an `Epoch`), "skipped" and "trained" (a stage).
     """
 
     kind: str
@@ -88,258 +90,130 @@ def run(
         RecipeError, DatasetError: before anything is computed, wherever that is possible.
     """
     out = Path(out)
-    if (out / "recipe.json").exists() and not resume:
-        raise RecipeError(
-            f"'{out}' holds a run already; give --resume to go on with it, or another folder."
-        )
-    _check_same_recipe(recipe, out)
-    with quiet():
-        fabric = _fabric(recipe, out)
-    write_text(out / "recipe.json", json.dumps(to_dict(recipe), indent=1))
-    cache = _cache(recipe, data, out, fabric, on_event)
-    write_text(out / "plan.json", json.dumps(to_dict(cache.plan), indent=1))
-    on_event(Event("plan", text=str(cache.plan)))
-    origin = checkpoints.Origin(
-        cache.plan, cache.labels, to_dict(recipe), _provenance(recipe, cache, command)
-    )
-    finished: dict[str, Path] = {}
-    summary: dict[str, Any] = {"provenance": origin.provenance, "stages": {}}
-    for number, stage in enumerate(recipe.stages):
-        torch.manual_seed(recipe.seed + number)
-        roles = {f"{stage.name}/{role}": out / stage.name / f"{role}.pt" for role in stage.trained}
-        if all(path.is_file() for path in roles.values()):
-            on_event(Event("skipped", stage.name))
-        else:
-            _train(recipe, stage, cache, origin, finished, out, fabric, on_event)
-            on_event(Event("trained", stage.name))
-        finished |= roles
-        summary["stages"][stage.name] = json.loads((out / stage.name / "summary.json").read_text())
-    write_text(out / "summary.json", json.dumps(summary, indent=1))
+    with undisturbed():
+        begun = check_recipe(recipe, out, resume)
+        fabric = make_fabric(recipe)
+        watch = on_event if fabric.is_global_zero else lambda _event: None
+        with fabric.rank_zero_first():
+            cache = _open(recipe, data, out, begun or not fabric.is_global_zero, fabric, watch)
+        watch(Event("plan", text=str(cache.plan)))
+        provenance = _provenance(recipe, cache, command)
+        origin = checkpoints.Origin(cache.plan, cache.labels, to_dict(recipe), provenance)
+        shape = len(cache.plan.channels), cache.labels.classes
+        finished: dict[str, Path] = {}
+        for number, stage in enumerate(recipe.stages):
+            folder = out / stage.name
+            roles = {f"{stage.name}/{role}": folder / f"{role}.pt" for role in stage.trained}
+            if all(path.is_file() for path in roles.values()):
+                watch(Event("skipped", stage.name))
+            else:
+                torch.manual_seed(recipe.seed + number)
+                source = partial(trained_network, finished=finished)
+                distillation = assemble(stage, *shape, source)
+                _train(recipe, stage, distillation, cache, origin, folder, fabric, watch)
+                watch(Event("trained", stage.name))
+            finished |= roles
+        if fabric.is_global_zero:
+            stages = {
+                stage.name: read(out / stage.name / "summary.json") for stage in recipe.stages
+            }
+            write(out / "summary.json", {"provenance": provenance, "stages": stages})
     return finished
+
+
+def _open(
+    recipe: Recipe, data: Mapping[str, Path], out: Path, begun: bool, fabric: Fabric, watch: Watch
+) -> Cache:
+    """The cache; from here on the folder holds a run, of this recipe and plan."""
+    cache = open_or_prepare(
+        recipe,
+        data,
+        out / "cache",
+        begun=begun,
+        device=fabric.device,
+        report=lambda kind, share: watch(Event(kind, share=share)),
+    )
+    if begun:
+        check_plan(cache.plan, out)
+    if fabric.is_global_zero:
+        write(out / "plan.json", to_dict(cache.plan))
+        write(out / "recipe.json", to_dict(recipe))
+    return cache
 
 
 def _train(
     recipe: Recipe,
     stage: Stage,
+    distillation: Distillation,
     cache: Cache,
     origin: checkpoints.Origin,
-    finished: Mapping[str, Path],
-    out: Path,
+    folder: Path,
     fabric: Fabric,
-    on_event: Watch,
+    watch: Watch,
 ) -> None:
-    folder = out / stage.name
-    distillation = _distillation(stage, cache, finished)
-    patches = PatchLoader(
-        cache,
+    loader = partial(PatchLoader, cache, window=cache.plan.window, seed=recipe.seed)
+    text = _rehearsal(distillation, loader(PLAIN, batch=2, workers=0), fabric)
+    watch(Event("rehearsal", stage.name, text=text))
+    patches = loader(
         recipe.augmentation,
-        window=cache.plan.window,
         batch=cache.plan.batch,
-        seed=recipe.seed,
         workers=recipe.workers,
+        rank=fabric.global_rank,
+        ranks=fabric.world_size,
     )
-    on_event(Event("rehearsal", stage.name, text=_rehearsal(distillation, cache, fabric)))
-    loggers = [
-        CSVLogger(root_dir=str(out), name=stage.name, version="log"),
-        TensorBoardLogger(root_dir=str(out), name=stage.name, version="log"),
-    ]
-    epochs: list[Epoch] = []
-    cpu, started = time.process_time(), time.monotonic()
+    with Log(folder) if fabric.is_global_zero else nullcontext() as log:
 
-    def log(epoch: Epoch) -> None:
-        epochs.append(epoch)
-        for logger in loggers:
-            logger.log_metrics(epoch.row, step=epoch.number)
-            logger.save()
-        on_event(Event("epoch", stage.name, epoch.number / epoch.of, epoch=epoch))
+        def on_epoch(epochs: Sequence[Epoch]) -> None:
+            if log:
+                log.write(epochs)
+            last = epochs[-1]
+            watch(Event("epoch", stage.name, last.number / last.of, epoch=last))
 
-    with quiet():
-        distillation = fit(
+        epochs, kept = fit(
             distillation,
             patches,
-            optim=stage.optim or recipe.optim,
-            epochs=stage.epochs,
+            recipe,
+            stage,
             fabric=fabric,
             folder=folder,
             validate=lambda net, forward: validate(net, cache, forward),
-            validate_every=recipe.validate_every,
-            keep=recipe.keep,
-            on_epoch=log,
+            on_epoch=on_epoch,
         )
-    if not fabric.is_global_zero:
-        return
-    summary = {
-        "epochs": stage.epochs,
-        "parameters": {r: count_parameters(net.net) for r, net in distillation.trained.items()},
-        "seconds": round(time.monotonic() - started, 1),
-        "cpu_seconds": round(time.process_time() - cpu, 1),
-        "epochs_in_this_process": len(epochs),
-        "held_out_dice": epochs[-1].scores if epochs else {},
-    }
-    write_text(folder / "summary.json", json.dumps(summary, indent=1))
-    for role, config in stage.trained.items():
-        net = distillation.trained[role].net
-        checkpoints.save_network(folder / f"{role}.pt", net, config, origin)
-    (folder / STATE).unlink(missing_ok=True)
+    if fabric.is_global_zero:
+        _finish(stage, distillation, epochs, kept, origin, folder)
+    fabric.barrier()  # the next stage reads these files
 
 
-def _distillation(stage: Stage, cache: Cache, finished: Mapping[str, Path]) -> Distillation:
-    """The stage's networks in their roles, each tapped where its links look."""
-    channels, classes = len(cache.plan.channels), cache.labels.classes
-    links = {name: link.build() for name, link in stage.links.items()}
-
-    def taps(role: str) -> list[str]:
-        wanted = {
-            tap: None
-            for link in links.values()
-            if link.student == role or (link.teacher == role and link.term.guided)
-            for tap in link.term.taps
-        }
-        return list(wanted)
-
-    trained = {}
-    for role, config in stage.trained.items():
-        net = build_network(config, channels, classes)
-        if role in stage.start:
-            _start_from(net, stage.start[role], finished, role)
-        trained[role] = Tapped(net, taps(role))
-    frozen = {
-        role: Tapped(_guide(source, finished, cache), taps(role))
-        for role, source in stage.frozen.items()
-    }
-    return Distillation(trained, frozen, links)
-
-
-def _guide(source: str, finished: Mapping[str, Path], cache: Cache) -> nn.Module:
-    net, data = checkpoints.load_network(finished.get(source, Path(source)))
-    theirs, ours = data["labels"], to_dict(cache.labels)
-    names = [[label["name"] for label in table["labels"]] for table in (theirs, ours)]
-    if names[0] != names[1]:
-        raise RecipeError(
-            f"The teacher '{source}' knows the structures {names[0]}, the data set has {names[1]}; "
-            "both must be trained on the same label table."
-        )
-    return net
-
-
-def _start_from(net: nn.Module, source: str, finished: Mapping[str, Path], role: str) -> None:
-    weights = checkpoints.load(finished.get(source, Path(source)))["weights"]
-    try:
-        net.load_state_dict(weights, strict=True)
-    except RuntimeError as problem:
-        raise RecipeError(
-            f"'{role}' cannot start from '{source}': its weights are those of another network. Use "
-            "the same network and settings in both stages."
-        ) from problem
-
-
-def _rehearsal(distillation: Distillation, cache: Cache, fabric: Fabric) -> str:
+def _rehearsal(distillation: Distillation, patches: PatchLoader, fabric: Fabric) -> str:
     """The rehearsal on two plain patches; what it did to running statistics is undone."""
     before = {name: w.clone() for name, w in distillation.state_dict().items()}
-    plain = type(Recipe.augmentation)(affine=0, noise=0, smooth=0, contrast=0, brightness=0)
-    patches = PatchLoader(
-        cache,
-        replace(plain, low_resolution=0),
-        window=cache.plan.window,
-        batch=2,
-        seed=0,
-        workers=0,
-    )
-    batch: Batch = next(patches.epoch(0))
-    text = distillation.rehearse(batch)
+    text = distillation.to(fabric.device).rehearse(fabric.to_device(next(patches.epoch(0))))
     distillation.load_state_dict(before)
     return text
 
 
-def _cache(
-    recipe: Recipe, data: Mapping[str, Path], out: Path, fabric: Fabric, on_event: Watch
-) -> Cache:
-    if len(data) != 1:
-        raise RecipeError(
-            f"Recipe '{recipe.name}' trains on one data set, found {len(data)}; give one --data."
-        )
-    (domain, path), *_ = data.items()
-    path = Path(path)
-    if (path / INDEX).is_file():
-        cache = open_cache(path)
-    elif (out / "cache" / INDEX).is_file():
-        cache = open_cache(out / "cache")
-    else:
-        cache = _prepare(recipe, read_dataset(path, domain=domain), out, fabric, on_event)
-    recipe.rehearse(len(cache.plan.channels), cache.labels.classes)
-    return cache
-
-
-def _prepare(recipe: Recipe, dataset: Dataset, out: Path, fabric: Fabric, on_event: Watch) -> Cache:
-    labels = _labels(recipe, dataset)
-    recipe.rehearse(len(dataset.channels), labels.classes)
-    split = recipe.split
-    training, held_out = dataset.split(split.folds, split.fold, split.seed)
-    found = fingerprint(
-        training,
-        recipe.plan.orientation or "LPS",
-        seed=recipe.seed,
-        on_progress=lambda share: on_event(Event("measuring", share=share)),
-    )
-    with torch.device("meta"):
-        networks = [
-            build_network(config, len(dataset.channels), labels.classes)
-            for stage in recipe.stages
-            for config in stage.trained.values()
-        ]
-    plan = make_plan(dataset, found, recipe.plan, networks, device=fabric.device)
-    return prepare(
-        dataset,
-        plan,
-        held_out,
-        labels,
-        out / "cache",
-        on_progress=lambda share: on_event(Event("preparing", share=share)),
-    )
-
-
-def _labels(recipe: Recipe, dataset: Dataset) -> LabelTable:
-    """The data set's label table, with the recipe's names, colours and terminology where given."""
-    given = {label.value: label for label in recipe.labels}
-    known = [label.value for label in dataset.labels]
-    for value in given:
-        if value not in known:
-            raise RecipeError(
-                f"The recipe names label {value}, which '{dataset.name}' does not have; "
-                f"{nearest(str(value), map(str, known))}"
-            )
-    return LabelTable(tuple(given.get(label.value, label) for label in dataset.labels))
-
-
-def _fabric(recipe: Recipe, out: Path) -> Fabric:
-    precision = recipe.precision
-    if precision == "auto":
-        gpu = torch.cuda.is_available() and recipe.accelerator != "cpu"
-        precision = "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
-    fabric = Fabric(
-        accelerator=recipe.accelerator,
-        devices=recipe.devices,
-        num_nodes=recipe.nodes,
-        strategy=recipe.strategy,
-        precision=precision,
-    )
-    fabric.launch()
-    return fabric
-
-
-def _check_same_recipe(recipe: Recipe, out: Path) -> None:
-    """Resuming with another recipe would mix two experiments; more epochs of one do not."""
-    path = out / "recipe.json"
-    if not path.is_file():
-        return
-    before = json.loads(path.read_text())
-    now = json.loads(json.dumps(to_dict(recipe)))
-    for key in now:
-        if key not in ("workers", "validate_every", "devices") and before.get(key) != now[key]:
-            raise RecipeError(
-                f"'{out}' was begun with another '{key}'; resume it with the recipe and the --set "
-                "values it was begun with, or choose another folder."
-            )
+def _finish(
+    stage: Stage,
+    distillation: Distillation,
+    epochs: Sequence[Epoch],
+    kept: Epoch,
+    origin: checkpoints.Origin,
+    folder: Path,
+) -> None:
+    """Write what the stage made; its networks last, since they mark it finished."""
+    networks = {role: net.net for role, net in distillation.trained.items()}
+    summary = {
+        "epochs": len(epochs),
+        "kept_epoch": kept.number,
+        "parameters": {role: count_parameters(net) for role, net in networks.items()},
+        "seconds": round(sum(epoch.seconds for epoch in epochs), 1),
+        "cpu_seconds": round(sum(epoch.cpu_seconds for epoch in epochs), 1),
+        "held_out_dice": kept.scores,
+    }
+    write(folder / "summary.json", summary)
+    for role, net in networks.items():
+        checkpoints.save_network(folder / f"{role}.pt", net, stage.trained[role], origin)
+    (folder / STATE).unlink(missing_ok=True)
 
 
 def _provenance(recipe: Recipe, cache: Cache, command: str) -> dict[str, Any]:

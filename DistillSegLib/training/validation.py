@@ -14,6 +14,7 @@ from torch import nn
 
 from DistillSegLib.metrics import dice
 from DistillSegLib.training.cache import Cache
+from DistillSegLib.training.plan import LARGEST_WINDOW
 from DistillSegLib.windows import Predict, sliding_window, whole_volume
 
 
@@ -41,6 +42,9 @@ def validate(
 ) -> dict[str, float]:
     """Mean Dice of each structure over the held-out cases, on the cached grid.
 
+    A structure that neither a case nor its prediction shows does not count in that case, and is
+    left out of the result where this holds for all cases.
+
     Args:
         net: evaluated in the mode and on the device it is in.
         forward: called instead of `net`, such as `net` under a precision context.
@@ -49,12 +53,12 @@ def validate(
     predict = torch_predictor(forward or net, device)
     scores: dict[str, list[float]] = {label.name: [] for label in cache.labels}
     for case in cache.held_out_cases:
-        image = np.asarray(cache.image(case))
-        if single_pass(net):
+        image = np.array(cache.image(case))  # one case at a time is held in memory
+        if single_pass(net) and image[0].size <= LARGEST_WINDOW:
             logits = whole_volume(image, predict, multiple=cache.plan.multiple)
         else:
             logits = sliding_window(image, predict, cache.plan.window)
         classes, reference = logits.argmax(axis=0), cache.label(case)
         for index, label in enumerate(cache.labels, start=1):
             scores[label.name].append(dice(classes == index, reference == index))
-    return {name: float(np.nanmean(values)) for name, values in scores.items() if values}
+    return {n: float(np.nanmean(v)) for n, v in scores.items() if not np.isnan(v).all()}

@@ -1,0 +1,54 @@
+"""What a recipe trains on: processor or GPUs, in which precision, in how many processes."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from lightning_fabric import Fabric
+
+from DistillSegLib.errors import RecipeError
+from DistillSegLib.training.recipe import Recipe
+
+MACHINE = ("accelerator", "devices", "nodes", "strategy", "workers")  # may differ when resumed
+
+
+def make_fabric(recipe: Recipe) -> Fabric:
+    """Fabric as the recipe asks. RecipeError where this machine cannot give it."""
+    precision = recipe.precision
+    if precision == "auto":
+        gpu = torch.cuda.is_available() and recipe.accelerator != "cpu"
+        precision = "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
+    try:
+        fabric = Fabric(
+            accelerator=recipe.accelerator,
+            devices=recipe.devices,
+            num_nodes=recipe.nodes,
+            strategy=recipe.strategy,
+            precision=precision,
+        )
+    except (RuntimeError, ValueError) as problem:
+        raise RecipeError(
+            f"This machine cannot train with accelerator '{recipe.accelerator}', devices "
+            f"{recipe.devices}, strategy '{recipe.strategy}' and precision '{precision}' "
+            f"({problem}); change them with --set."
+        ) from problem
+    fabric.launch()
+    return fabric
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Silence for Fabric's advice on precision and data loaders, which does not concern users."""
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning_fabric.*")
+            yield
+    finally:
+        logger.setLevel(level)
