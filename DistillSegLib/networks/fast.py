@@ -26,9 +26,6 @@ class FastUNet(nn.Module):
         width: features per level, finest first; multiples of 16 fill the processor's vectors.
         stem: edge of the patch that becomes one voxel of the first level; 1 keeps full resolution.
         convolutions: 3x3x3 convolutions per block.
-        fine: each voxel of the first level answers for each of its s³ voxels by itself, instead of
-            once for all with interpolation between. For few classes and small structures; the
-            logits then are s³ times as many, and `stride` is 1.
     """
 
     def __init__(
@@ -39,7 +36,6 @@ class FastUNet(nn.Module):
         *,
         stem: int = 2,
         convolutions: int = 1,
-        fine: bool = False,
     ):
         super().__init__()
         if len(width) < 2:
@@ -47,8 +43,7 @@ class FastUNet(nn.Module):
         if stem not in (1, 2, 4):
             raise ValueError(f"the stem is {stem}; use 1, 2 or 4.")
         levels = range(len(width))
-        self.fine = stem if fine else 1  # edge of the patch that one voxel answers for
-        self.stride = stem // self.fine
+        self.stride = stem
         self.multiple = stem * 2 ** (len(width) - 1)
         self.stem = _patch_convolution(channels, width[0], stem)
         self.encoder = nn.ModuleList(
@@ -63,8 +58,8 @@ class FastUNet(nn.Module):
         self.decoder = nn.ModuleList(
             ConvBlock(width[i], width[i], convolutions=convolutions) for i in levels[:-1]
         )
-        self.head = nn.Conv3d(width[0], classes * self.fine**3, 1)
-        self.upsample = Upsample(factor=self.stride) if self.stride > 1 else nn.Identity()
+        self.head = nn.Conv3d(width[0], classes, 1)
+        self.upsample = Upsample(factor=stem) if stem > 1 else nn.Identity()
         first = stem.bit_length() - 1  # log2 of the first level's stride
         self.taps = {f"encoder/{first + i}": f"encoder.{i}" for i in levels} | {
             f"decoder/{first + i}": f"decoder.{i}" for i in levels[:-1]
@@ -78,19 +73,10 @@ class FastUNet(nn.Module):
             skips.append(features)
         for i in reversed(range(len(self.decoder))):
             features = self.decoder[i](repeat(self.reduce[i](features)) + skips[i])
-        return unpack_patches(self.head(features), self.fine)
+        return self.head(features)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.upsample(self.coarse(image))
-
-
-def unpack_patches(features: Tensor, size: int) -> Tensor:
-    """(B, K*s³, d, h, w) -> (B, K, s*d, s*h, s*w): channels become the voxels of a patch."""
-    if size == 1:
-        return features
-    # (B, K*s³, d, h, w) -> (B, K, s, s, s, d, h, w) -> (B, K, d, s, h, s, w, s)
-    patches = features.unflatten(1, (-1, size, size, size)).permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return patches.flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
 
 def _patch_convolution(inputs: int, outputs: int, size: int) -> nn.Sequential:

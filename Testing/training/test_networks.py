@@ -8,7 +8,6 @@ import torch
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.networks import NetworkConfig, build_network, count_parameters
 from DistillSegLib.networks.blocks import fold_depth, repeat, unfold_depth
-from DistillSegLib.networks.fast import unpack_patches
 
 EVERY = [
     NetworkConfig("unet", {"width": (4, 8, 16)}),
@@ -17,7 +16,6 @@ EVERY = [
     NetworkConfig("fast_unet", {"width": (16, 16), "stem": 1}),
     NetworkConfig("fast_unet", {"width": (16, 16), "stem": 2}),
     NetworkConfig("fast_unet", {"width": (16, 16), "stem": 4}),
-    NetworkConfig("fast_unet", {"width": (16, 16), "stem": 2, "fine": True}),
     NetworkConfig("lcovnet", {"width": (2, 4, 4, 8, 8)}),
     NetworkConfig("lcovnet", {"width": (2, 4, 4, 8, 8), "block": "dense"}),
 ]
@@ -71,14 +69,6 @@ def test_coarse_logits_upsampled_are_the_forward_pass():
         assert coarse.shape == (1, 3, 8, 12, 16)
         up = torch.nn.functional.interpolate(coarse, scale_factor=2, mode="trilinear")
         assert torch.equal(up, net(image))
-
-
-def test_a_fine_head_answers_for_every_voxel_of_its_patch():
-    net = build_network(NetworkConfig("fast_unet", {"stem": 2, "fine": True}), 1, 3)
-    assert net.stride == 1
-    assert net.coarse(torch.randn(1, 1, 16, 24, 32)).shape == (1, 3, 16, 24, 32)
-    channels = torch.arange(2 * 8).reshape(1, 16, 1, 1, 1)  # class 0: 0 … 7, class 1: 8 … 15
-    assert unpack_patches(channels, 2)[0, 1].tolist() == [[[8, 9], [10, 11]], [[12, 13], [14, 15]]]
 
 
 def test_folding_depth_gives_slices_in_order_and_back():
