@@ -42,13 +42,14 @@ def make_fabric(recipe: Recipe) -> Fabric:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Silence for Fabric's advice on precision and data loaders, which does not concern users."""
+    """Silence for advice on precision, data loaders and memory layouts: no concern of users."""
     logger = logging.getLogger("lightning_fabric")
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning_fabric.*")
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view")
             yield
     finally:
         logger.setLevel(level)
