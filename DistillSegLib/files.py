@@ -27,7 +27,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     (no space, no permission); the temporary file is removed on any failure.
     """
     path = Path(path)
-    temporary = path.parent / f".partial-{uuid4().hex[:8]}-{path.name}"
+    # The end of the name tells the format; all of it might be longer than the system allows.
+    temporary = path.parent / f".partial-{uuid4().hex[:8]}-{path.name[-20:]}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)  # a folder that refuses is found before the work
@@ -35,6 +36,11 @@ def replacing(path: Path | str) -> Iterator[Path]:
         with temporary.open("r+b") as stream:
             os.fsync(stream.fileno())  # on the disk before it takes the name, also if power fails
         temporary.replace(path)
+    except (FileExistsError, NotADirectoryError) as problem:
+        raise ImageError(
+            f"'{path}' could not be written, for a part of '{path.parent}' is a file and not a "
+            "folder; choose another place."
+        ) from problem
     except OSError as problem:
         raise ImageError(
             f"'{path}' could not be written ({problem.strerror or problem}); check the free space "

@@ -1,14 +1,15 @@
-"""What the raw bytes of a NIfTI or MetaImage file say, checked before ITK reads them.
+"""What the raw bytes of a NIfTI, MetaImage or NRRD file say, checked before ITK reads them.
 
 ITK fills the missing end of a truncated NIfTI file with zeros, makes NaN zero there, replaces a
 spacing of zero by 1 mm and goes on after a damaged compressed block. Each would give a segmentation
-of something that was never scanned, without a word. NRRD's reader does none of these.
+of something that was never scanned, without a word. And its writers do not notice a full disk.
 """
 
 from __future__ import annotations
 
 import gzip
 import math
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -34,6 +35,13 @@ _META_BYTES = {
     "FLOAT": 4,
     "DOUBLE": 8,
 }
+# NRRD has many names for each type ("short", "signed short int", "int16_t"): the first that fits.
+_NRRD_BYTES = (
+    ("8|char", 1),
+    ("16|short", 2),
+    ("64|long ?long|double", 8),
+    ("32|int|float", 4),
+)
 
 
 def check_file(path: Path) -> None:
@@ -47,6 +55,8 @@ def check_file(path: Path) -> None:
             _check_nifti(path)
         elif name.endswith((".mha", ".mhd")):
             _check_metaimage(path)
+        elif name.endswith((".nrrd", ".nhdr")):
+            _check_nrrd(path)
     except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
         raise ImageError(
             f"'{path}' is damaged: its compressed data cannot be unpacked ({problem}). "
@@ -65,8 +75,8 @@ def _check_nifti(path: Path) -> None:
         order, dims, kind, pixdim, offset, qform, sform, rows = _parse_nifti(path, stream.read(540))
         if kind not in _NIFTI_BYTES:
             raise ImageError(
-                f"'{path}' holds colours or complex numbers (NIfTI data type {kind}); one real "
-                "number per voxel is needed. Save one channel as a file of its own."
+                f"'{path}' holds single bits, colours or complex numbers (NIfTI data type {kind}); "
+                "one real number per voxel is needed. Save one channel as a file of its own."
             )
         _check_spacing(path, pixdim[: min(len(dims), 3)])
         if sform > 0 and qform == 0:
@@ -109,7 +119,8 @@ def _parse_nifti(path: Path, header: bytes) -> tuple:
             continue
         sizes = dim[1 : dim[0] + 1]
         if 1 <= dim[0] <= 7 and min(sizes) >= 1 and math.isfinite(offset):
-            return order, sizes, kind, pixdim[1:4], int(offset), *codes, rows
+            offset = max(int(offset), size)  # as ITK does; 0 is common
+            return order, sizes, kind, pixdim[1:4], offset, *codes, rows
         raise ImageError(
             f"'{path}' is a NIfTI file of the impossible size {list(dim)}; export it again."
         )
@@ -181,6 +192,42 @@ def _metaimage_data(path: Path, fields: dict[str, str], start: int) -> tuple[Pat
             f"'{path}' says that its voxels are in '{name}', which is not beside it; copy both."
         )
     return data, max(0, int(fields.get("HeaderSize", 0)))
+
+
+def _check_nrrd(path: Path) -> None:
+    """Count the voxels' bytes, where they lie in one piece; ITK speaks about the rest."""
+    fields, start = _nrrd_fields(path)
+    name = fields.get("data file", fields.get("datafile"))
+    skips = {fields.get(key, "0") for key in ("line skip", "lineskip", "byte skip", "byteskip")}
+    kind = fields.get("type", "").lower()
+    voxel = next((size for names, size in _NRRD_BYTES if re.search(names, kind)), 0)
+    sizes = fields.get("sizes", "").split()
+    if not (voxel and sizes and all(map(str.isdecimal, sizes))) or skips != {"0"}:
+        return
+    data, start = (path, start) if name is None else (path.parent / name, 0)
+    encoding = fields.get("encoding", "").lower()
+    if not data.is_file():  # a list or pattern of names, or absent
+        return
+    if encoding in ("gzip", "gz"):
+        with open(data, "rb") as raw:
+            raw.seek(start)
+            found, _ = _scan(gzip.GzipFile(fileobj=raw), None)
+    elif encoding == "raw":
+        found = data.stat().st_size - start
+    else:
+        return
+    _check_size(data, found, math.prod(map(int, sizes)) * voxel)
+
+
+def _nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
+    """The lines "key: value" of the header, and the first byte after it."""
+    fields = {}
+    with open(path, "rb") as stream:
+        while line := stream.readline(1 << 20).decode("latin-1").strip():
+            key, colon, value = line.partition(": ")
+            if colon:
+                fields[key.lower()] = value.strip()
+        return fields, stream.tell()
 
 
 def _inflated(path: Path, start: int) -> int:

@@ -100,9 +100,11 @@ def write_image(image: sitk.Image, path: Path | str) -> Path:
         try:
             with quiet():
                 sitk.WriteImage(image, str(temporary), useCompression=True)
-            check_file(temporary)  # on a full disk the NIfTI writer stops without an error
-        except (RuntimeError, ImageError) as problem:
-            raise OSError(f"it stayed incomplete: {_reason(problem)}") from problem
+            check_file(temporary)  # on a full disk ITK stops without an error
+        except ImageError as problem:
+            raise OSError("it stayed incomplete") from problem
+        except RuntimeError as problem:
+            raise OSError(_reason(problem)) from problem
     return path
 
 

@@ -83,6 +83,18 @@ def test_a_write_beyond_the_limit_of_the_system_is_one_sentence(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_name_as_long_as_the_system_allows_can_be_written(tmp_path):
+    name = "n" * 251 + ".txt"
+    assert write_text(tmp_path / name, "x").read_text() == "x"
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "file.txt").touch()
+    for name in ("file.txt/a.txt", "file.txt/b/a.txt"):
+        with pytest.raises(ImageError, match="is a file and not a folder"):
+            write_text(tmp_path / name, "x")
+
+
 @pytest.mark.parametrize("name", ["file.txt/a.txt", "folder", "n" * 300 + ".txt", "."])
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, name):
     (tmp_path / "file.txt").write_text("a file, not a folder")

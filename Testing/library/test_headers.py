@@ -40,22 +40,24 @@ def edited(image: sitk.Image, path: Path, *edits: tuple) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mha", "raw.mha", "a.mhd"])
+@pytest.mark.parametrize(
+    "name", ["a.nii", "a.nii.gz", "a.mha", "raw.mha", "a.mhd", "a.nrrd", "raw.nrrd", "a.nhdr"]
+)
 def test_a_whole_file_passes(name, image, tmp_path):
-    check_file(written(image, tmp_path / name, compress=name != "raw.mha"))
+    check_file(written(image, tmp_path / name, compress=name[:3] != "raw"))
 
 
-@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mha", "raw.mha"])
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mha", "raw.mha", "a.nrrd", "raw.nrrd"])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.99])
 def test_a_file_cut_short_is_refused(name, share, image, tmp_path):
-    path = written(image, tmp_path / name, compress=name != "raw.mha")
+    path = written(image, tmp_path / name, compress=name[:3] != "raw")
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(ImageError, match=r"cut short|damaged"):
         check_file(path)
 
 
-@pytest.mark.parametrize("name", ["a.nii.gz", "a.mha"])
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.mha", "a.nrrd"])
 def test_one_changed_byte_in_compressed_data_is_refused(name, image, tmp_path):
     path = written(image, tmp_path / name)
     content = bytearray(path.read_bytes())
@@ -73,6 +75,20 @@ def test_the_data_file_beside_a_metaimage_header_is_checked_too(image, tmp_path)
         check_file(path)
     data.unlink()
     with pytest.raises(ImageError, match="not beside it"):
+        check_file(path)
+
+
+@pytest.mark.parametrize(
+    "kind", ["short", "signed short int", "uint16", "float", "unsigned long long int", "uchar"]
+)
+def test_every_name_of_a_type_in_nrrd_is_counted_right(kind, tmp_path):
+    width = {"float": 4, "unsigned long long int": 8, "uchar": 1}.get(kind, 2)
+    header = f"NRRD0004\n# made\ntype: {kind}\ndimension: 3\nsizes: 2 3 4\nencoding: raw\n\n"
+    path = tmp_path / "a.nrrd"
+    path.write_bytes(header.encode() + bytes(24 * width))
+    check_file(path)
+    path.write_bytes(header.encode() + bytes(24 * width - 1))
+    with pytest.raises(ImageError, match=f"should hold {24 * width} bytes and holds"):
         check_file(path)
 
 
@@ -109,9 +125,19 @@ def test_sizes_that_cannot_be_and_colours_are_refused(image, tmp_path):
         ((DIM + 2, "3h", 30000, 30000, 30000), "cut short"),
         ((KIND, "2h", 128, 24), "colours or complex"),
         ((KIND, "2h", 32, 64), "colours or complex"),
+        ((KIND, "2h", 1, 1), "single bits"),
     ):
         with pytest.raises(ImageError, match=words):
             check_file(edited(image, tmp_path / "a.nii", edit))
+
+
+def test_a_first_voxel_within_the_header_is_taken_for_its_end(image, tmp_path):
+    for offset in (0, -5):
+        path = edited(image, tmp_path / "a.nii", (OFFSET, "f", offset))
+        check_file(path)
+        path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(ImageError, match="cut short"):
+            check_file(path)
 
 
 def test_big_endian_and_the_second_nifti_version_are_understood(tmp_path):
