@@ -155,7 +155,11 @@ class Segmenter:
         own_units = manifest.preprocessing.intensity[0].scheme == "fixed"
         found = [warning for image in whole for warning in image_warnings(image)]
         found += scope_warnings(
-            manifest.scope, measured, modality=manifest.modality, own_units=own_units
+            manifest.scope,
+            measured,
+            whole=measure(whole, orientation=manifest.preprocessing.orientation),
+            modality=manifest.modality,
+            own_units=own_units,
         )
         return list(dict.fromkeys(found))
 

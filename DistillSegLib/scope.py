@@ -27,6 +27,7 @@ MARGIN = 0.2  # of a size beyond the training range: warned about
 BALANCE_MARGIN = 0.1  # of the balance beyond the training range: warned about
 COARSER = 1.5  # times the largest training spacing: warned about
 SAMPLE = 1 << 20  # voxels that percentiles are taken from, at most
+MODALITY = "0008|0060"  # the DICOM tag
 HOUNSFIELD_BELOW = -150.0  # MR images hold no such values, CT of more than a few cm always does
 
 
@@ -73,11 +74,13 @@ class Measured:
     Attributes:
         size_mm, spacing_mm: (z, y, x) after orientation.
         intensity: (low, median, high) percentiles of each channel.
+        modality: as DICOM states it, such as "CT"; empty where nothing does.
     """
 
     size_mm: tuple[float, float, float]
     spacing_mm: tuple[float, float, float]
     intensity: tuple[tuple[float, float, float], ...]
+    modality: str = ""
 
 
 def measure(images: Sequence[sitk.Image], *, orientation: str) -> Measured:
@@ -95,7 +98,8 @@ def measure(images: Sequence[sitk.Image], *, orientation: str) -> Measured:
         step = int(np.ceil((array.size / SAMPLE) ** (1 / 3)))  # evenly, along every axis
         values = np.percentile(array[::step, ::step, ::step], (0.5, 50, 99.5))
         intensity.append(tuple(float(value) for value in values))
-    return Measured(size, spacing, tuple(intensity))
+    modality = images[0].GetMetaData(MODALITY) if images[0].HasMetaDataKey(MODALITY) else ""
+    return Measured(size, spacing, tuple(intensity), modality)
 
 
 def scope_of(measured: Sequence[Measured], *, description: str, body_part: str) -> Scope:
@@ -126,11 +130,14 @@ def check_scope(scope: Scope, measured: Measured, *, title: str) -> None:
 
 
 def scope_warnings(
-    scope: Scope, measured: Measured, *, modality: str, own_units: bool
+    scope: Scope, measured: Measured, *, whole: Measured, modality: str, own_units: bool
 ) -> list[str]:
     """One sentence for each way in which an image differs from all training images.
 
     Args:
+        measured: what the network sees.
+        whole: the image of which that is a region, or the same. A region of soft tissue does not
+            tell a CT from an MR image, the air around the patient does.
         modality: "MR", "CT", …
         own_units: whether values mean something by themselves (CT, in Hounsfield units). Otherwise
             every image is normalised by itself, and only its values' distribution matters.
@@ -148,9 +155,23 @@ def scope_warnings(
             f"The voxels measure {_by(measured.spacing_mm)} mm (x, y, z), coarser than the "
             f"{_span(scope.spacing_mm)} mm of training; expect rough outlines."
         )
+    if other := _other_modality(scope, whole, modality):
+        return [*warnings, f"{other}; the model was trained on {modality}, do not rely on it here."]
     for values, known in zip(measured.intensity, scope.intensity):
         warnings += _intensity_warning(values, known, modality=modality, own_units=own_units)
     return warnings
+
+
+def _other_modality(scope: Scope, whole: Measured, modality: str) -> str:
+    """How one sees that an image is not of the model's modality; empty if one does not."""
+    model = modality.upper()[:2]  # "MR" of "MRI"
+    if model in ("CT", "MR") and whole.modality not in ("", model):
+        return f"The image is of modality {whole.modality}"
+    for (low, _, high), known in zip(whole.intensity, scope.intensity):
+        if model == "MR" and low <= HOUNSFIELD_BELOW < known.low[0]:
+            values = f"The image's values run from {low:.4g} to {high:.4g}"
+            return f"{values}, as a CT's in Hounsfield units do"
+    return ""
 
 
 def _intensity_warning(
@@ -161,11 +182,6 @@ def _intensity_warning(
     found = f"The image's values run from {low:.4g} to {high:.4g}"
     if contrast == 0:  # `images.image_warnings` says so
         return []
-    if modality.upper().startswith("MR") and low <= HOUNSFIELD_BELOW < known.low[0]:
-        return [
-            f"{found}, as a CT's in Hounsfield units do; the model was trained on {modality}, so "
-            "do not rely on the result."
-        ]
     trained = f"from {_between(known.low)} to {_between(known.high)} in training"
     if own_units:
         slack = known.contrast[1] / 4

@@ -197,6 +197,30 @@ def test_an_image_normalised_by_itself_is_judged_by_its_distribution(tmp_path):
     assert ["rescaling" in remark for remark in remarks(phantom() / 900)] == [True]
 
 
+def test_a_ct_is_told_from_mr_also_by_a_region_that_holds_no_air(segmenter):
+    image = phantom()
+    air = sitk.Cast(image < 500, sitk.sitkFloat32)
+    image -= 1000 * air
+    soft = image.TransformIndexToPhysicalPoint((9, 7, 6))
+    region = Region((-soft[0], -soft[1], soft[2]), (4, 4, 4))
+    warnings = segmenter.segment(image, region=region).warnings
+    assert any("Hounsfield" in warning for warning in warnings), warnings
+
+
+def test_the_modality_of_a_dicom_header_is_believed(segmenter):
+    image = phantom()
+    image.SetMetaData("0008|0060", "MR")
+    assert segmenter.segment(image).warnings == ()
+    image.SetMetaData("0008|0060", "CT")
+    assert any("of modality CT" in warning for warning in segmenter.segment(image).warnings)
+
+
+def test_a_network_that_overflows_is_reported_and_finds_nothing_silently(segmenter, monkeypatch):
+    monkeypatch.setattr(segmenter, "_logits", lambda array, *_: np.log(array[[0, 0, 0]] * 0 - 1))
+    with np.errstate(invalid="ignore"), pytest.raises(DistillSegError, match="not finite"):
+        segmenter.segment(phantom())
+
+
 def test_coarse_voxels_are_warned_about(segmenter):
     coarse = sitk.Shrink(phantom(), [1, 1, 4])
     assert any("coarser" in warning for warning in segmenter.segment(coarse).warnings)
