@@ -18,7 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from DistillSegLib.errors import GeometryError, ImageError
+from DistillSegLib.errors import DistillSegError, GeometryError, ImageError
 
 Spacing = tuple[float, float, float]  # mm, (z, y, x)
 
@@ -212,6 +212,7 @@ def labels_on(
     If this were wrong by half a voxel, every structure would be displaced by that much in every
     patient; if an axis were turned, left and right would be exchanged in the clinician's hands.
     """
+    _check_logits(logits)
     axes, positions = _places(reference, logits.shape[1:], grid, stride)
     winners = _largest(logits)
     labels = np.empty(reference.GetSize()[::-1], winners.dtype)
@@ -223,6 +224,16 @@ def labels_on(
     image = sitk.GetImageFromArray(labels)
     image.CopyInformation(reference)
     return image
+
+
+def _check_logits(logits: NDArray[np.float32]) -> None:
+    """Refuse NaN, which is never the largest: an overflow would pass for background."""
+    if not np.isfinite([logits.min(), logits.max()]).all():
+        strange = np.count_nonzero(~np.isfinite(logits))
+        raise DistillSegError(
+            f"The network gave {strange} of {logits.size} numbers that are not finite; it does not "
+            "cope with this image. Check the image's values, or use another model or engine."
+        )
 
 
 def _places(

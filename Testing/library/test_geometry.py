@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from DistillSegLib.errors import GeometryError, ImageError
+from DistillSegLib.errors import DistillSegError, GeometryError, ImageError
 from DistillSegLib.geometry import (
     as_volume,
     check_image,
@@ -363,6 +363,15 @@ def test_classes_by_native_voxels_never_exist_in_memory():
     finally:
         tracemalloc.stop()
     assert peak < 4 * 96**3  # bytes; all logits on the native grid would be 160 * 96**3
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_do_not_pass_for_background(bad):
+    grid = sitk.Image(4, 3, 2, sitk.sitkUInt8)
+    logits = np.ones((2, 2, 3, 4), np.float32)
+    logits[1, 1, 2, 3] = bad
+    with pytest.raises(DistillSegError, match="1 of 48 numbers that are not finite"):
+        labels_on(grid, logits, grid)
 
 
 def test_logits_of_another_shape_are_refused():
