@@ -22,7 +22,7 @@ from typing import Any
 import SimpleITK as sitk
 
 from DistillSegLib.errors import Cancelled, DistillSegError, ImageError
-from DistillSegLib.files import write_text
+from DistillSegLib.files import identity, write_text
 from DistillSegLib.images import read_image, refuse_labels
 from DistillSegLib.inference import Segmenter
 from DistillSegLib.inputs import Input, Skipped
@@ -281,9 +281,9 @@ def _write(
 
 
 def _refuse_overwriting(settings: _Settings, inputs: Sequence[Input]) -> None:
-    images = {path.resolve() for one in inputs for path in one.images}
+    images = {identity(path) for one in inputs for path in one.images} - {None}
     for one in inputs:
-        if (settings.out_folder / settings.output(one)).resolve() in images:
+        if identity(settings.out_folder / settings.output(one)) in images:
             raise ImageError(
                 f"The result '{settings.out_folder / settings.output(one)}' would overwrite an "
                 "input; choose another output folder."

@@ -141,6 +141,10 @@ def install_package(
     Raises:
         PackageError: it is damaged, unknown, not what was announced, or gives other numbers here.
     """
+    if isinstance(source, str) and "://" in source:
+        raise PackageError(
+            f"'{source}' is an address; download the file first, and install it from where it lies."
+        )
     folder = user_folder() / "Models"
     try:
         folder.mkdir(parents=True, exist_ok=True)

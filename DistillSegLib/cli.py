@@ -46,8 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = False
     try:
         _prepare_process()
-        options = _parser().parse_args(arguments)
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        options = _parser().parse_args(words, argparse.Namespace(words=words))
         debug = options.debug
+        if "" in words:
+            raise DistillSegError(
+                "One of the arguments is empty; check the variable that should fill it."
+            )
         _prepare_messages(debug=debug)
         options.run(options)
         sys.stdout.flush()

@@ -38,7 +38,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
         temporary.replace(path)
     except (FileExistsError, NotADirectoryError) as problem:
         raise ImageError(
-            f"'{path}' could not be written, for a part of '{path.parent}' is a file and not a "
+            f"'{path}' could not be written, for a part of '{path.parent}' exists and is no "
             "folder; choose another place."
         ) from problem
     except OSError as problem:
@@ -56,6 +56,24 @@ def write_text(path: Path | str, text: str) -> Path:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
     return Path(path)
+
+
+def identity(path: Path | str) -> tuple[int, int] | None:
+    """The same for all names of one file, also through links; None where there is no file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def has_plain_name(path: Path | str) -> bool:
+    """Whether a path is text. Bytes that are not, from another system, end C++ libraries."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def sha256(path: Path | str) -> str:

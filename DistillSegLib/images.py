@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from DistillSegLib import dicom
 from DistillSegLib.errors import DistillSegError, ImageError
-from DistillSegLib.files import replacing
+from DistillSegLib.files import has_plain_name, replacing
 from DistillSegLib.geometry import as_volume, check_image
 from DistillSegLib.headers import check_file
 from DistillSegLib.quiet import quiet
@@ -41,6 +41,7 @@ def read_image(path: Path | str, *, series: str | None = None) -> sitk.Image:
             voxel; a spacing of zero; values that are not finite (says how many and where).
     """
     path = Path(path)
+    _check_name(path)
     if path.is_dir():
         image = dicom.read_series(path, series)
     elif _existing(path) and dicom.is_dicom(path):
@@ -92,6 +93,7 @@ def write_image(image: sitk.Image, path: Path | str) -> Path:
     NRRD keeps the image's metadata. Files are compressed where the format can be.
     """
     path = Path(path)
+    _check_name(path)
     if not path.name.lower().endswith(WRITABLE):
         raise ImageError(
             f"'{path}' cannot be written: its ending must be one of {', '.join(WRITABLE)}."
@@ -161,7 +163,15 @@ def image_warnings(image: sitk.Image) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _check_name(path: Path) -> None:
+    if not has_plain_name(path):
+        raise ImageError(
+            f"'{path}' has a name that is not text in this system's encoding; rename it."
+        )
+
+
 def _existing(path: Path) -> Path:
+    _check_name(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise ImageError(f"'{path}' {what}; a file is needed, check the path.")

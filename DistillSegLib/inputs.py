@@ -11,6 +11,7 @@ from pathlib import Path
 from DistillSegLib.datasets import stem
 from DistillSegLib.dicom import is_dicom
 from DistillSegLib.errors import ImageError
+from DistillSegLib.files import has_plain_name, identity
 from DistillSegLib.images import READABLE
 
 # Voxels that a header of the same name describes: part of an image, not one by themselves.
@@ -68,7 +69,7 @@ def find_inputs(
         if path.is_file():
             found.append(Input(stem(path), (path,), series))
         elif path.is_dir():
-            inside, others = _search(path, path, ignored and ignored.resolve())
+            inside, others = _search(path, path, ignored and identity(ignored))
             found += [replace(one, series=series) for one in inside]
             skipped += others
         else:
@@ -84,8 +85,10 @@ def is_series_folder(folder: Path) -> bool:
     return any(file.is_file() and is_dicom(file) for file in folder.iterdir())
 
 
-def _search(folder: Path, top: Path, ignored: Path | None) -> tuple[list[Input], list[Skipped]]:
-    if ignored == folder.resolve():
+def _search(
+    folder: Path, top: Path, ignored: tuple[int, int] | None
+) -> tuple[list[Input], list[Skipped]]:
+    if ignored and ignored == identity(folder):
         return [], []
     found: list[Input] = []
     skipped: list[Skipped] = []
@@ -95,7 +98,11 @@ def _search(folder: Path, top: Path, ignored: Path | None) -> tuple[list[Input],
         name = entry.name.lower()
         if name.startswith(".") or name.endswith(VOXEL_ENDINGS):
             continue
-        if entry.is_dir():
+        if not has_plain_name(entry):
+            shown = Path(str(entry).encode(errors="backslashreplace").decode())
+            reason = "Its name is not text in this system's encoding; rename it."
+            skipped.append(Skipped(shown.name, shown, reason))
+        elif entry.is_dir():
             if not entry.is_symlink():  # which may lead back up
                 inside, others = _search(entry, top, ignored)
                 found += inside

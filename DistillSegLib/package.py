@@ -167,10 +167,8 @@ def load_package(id_or_path: str | Path) -> ModelPackage:
         return max(found, key=lambda package: package.manifest.version_key)
     if problems:
         raise problems[0]
-    raise PackageError(
-        f"There is no package '{text}'; {nearest(text, sorted(set(known)))} A file can be given "
-        "by its path."
-    )
+    hint = nearest(text, sorted(set(known))) if known else "none is installed."
+    raise PackageError(f"There is no package '{text}'; {hint} A file can be given by its path.")
 
 
 def package_files() -> list[Path]:

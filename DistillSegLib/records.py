@@ -71,7 +71,7 @@ def nearest(word: object, known: typing.Iterable[str]) -> str:
     names = [str(name) for name in known]
     close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
     guess = f"did you mean '{close[0]}'? " if close else ""
-    return f"{guess}Known: {', '.join(names)}."
+    return f"{guess}Known: {', '.join(names) or 'none'}."
 
 
 @cache

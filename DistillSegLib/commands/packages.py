@@ -63,8 +63,9 @@ def _list(_: str | None, terminal: Terminal) -> None:
         ]
         for package in packages
     ]
-    terminal.table(["id", "version", "source", "title"], rows)
-    if not rows:
+    if rows:
+        terminal.table(["id", "version", "source", "title"], rows)
+    else:
         terminal.print("There is no package yet; add one: distillseg packages install FILE")
     terminal.write_json([asdict(package) for package in packages])
 

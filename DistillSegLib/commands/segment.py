@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from DistillSegLib.commands import add_command, add_engine
 from DistillSegLib.errors import DistillSegError, GeometryError, ImageError
+from DistillSegLib.files import identity
 
 if TYPE_CHECKING:
     from DistillSegLib.batch import BatchResult, Row
@@ -151,7 +152,7 @@ def _is_folder(out: Path) -> bool:
 
 def _result_file(out: Path, one: Input, options: argparse.Namespace) -> Path:
     file = out / f"{one.id}.{options.format}" if _is_folder(out) else out
-    if file.resolve() in [path.resolve() for path in one.images]:
+    if (present := identity(file)) and present in [identity(path) for path in one.images]:
         raise ImageError(f"The result '{file}' would overwrite the input; choose another name.")
     return file
 

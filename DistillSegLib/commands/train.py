@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
             Path(options.out),
             resume=options.resume,
             on_event=watch,
-            command=f"distillseg {shlex.join(sys.argv[1:])}",
+            command=shlex.join(["distillseg", *map(without_folders, options.words)]),
         )
     rows = [[role, path] for role, path in networks.items()]
     terminal.table(["stage/role", "network"], rows)
@@ -123,6 +122,17 @@ def _epoch_line(event: Event) -> str:
     )
     line = f"{event.stage} epoch {epoch.number}/{epoch.of}: loss {losses} ({epoch.seconds:.1f} s)"
     return f"{line}; held-out Dice {dice}" if dice else line
+
+
+def without_folders(word: str) -> str:
+    """A word of the command with paths reduced to names: it is published with the model.
+
+        --out=/home/jane/run -> --out=run
+
+    Folders tell about a user's machine, sometimes about a patient, and nothing about the training.
+    """
+    key, equals, value = word.rpartition("=")
+    return f"{key}{equals}{Path(value).name or value}"
 
 
 def read_domains(words: list[str]) -> dict[str, Path]:

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 from DistillSegLib.cli import main
 from DistillSegLib.commands import demo
-from DistillSegLib.commands.train import read_domains
+from DistillSegLib.commands.train import read_domains, without_folders
 from DistillSegLib.errors import Cancelled, DatasetError
 from DistillSegLib.inference import Segmenter
 from DistillSegLib.segmentations import read_segmentation
@@ -215,16 +215,37 @@ def test_a_folder_is_a_batch_that_goes_on(folder, capsys):
         (["segment", "scan.nii.gz", *SEGMENT[1:], "--out", "a.nii.gz"], "give a folder"),
         ([*SEGMENT[:1], *SEGMENT[2:], "--out", "a.nii.gz"], "There is no INPUT"),
         (["compare", "scan.nii.gz", "no.nii.gz"], "'"),
+        ([*SEGMENT, "--out", ""], "arguments is empty"),
+        (["packages", "show", "nobody"], "'nobody'; none is installed."),
         (["packages", "install", "scan.nii.gz"], "scan.nii.gz"),
+        (["packages", "install", "https://example.org/a.distillseg"], "download the file first"),
         (["packages", "show"], "needs a package"),
         (["evaluate", "threshold.distillseg", "--data", "."], "holds no dataset.json"),
         (["train", "x", "--data", "a", "b", "--out", "run"], "need a domain each"),
     ],
 )
-def test_every_error_is_one_sentence_and_leaves_nothing(folder, capsys, arguments, sentence):
+def test_every_error_is_one_sentence_and_leaves_nothing(
+    folder, capsys, monkeypatch, arguments, sentence
+):
+    monkeypatch.setattr("DistillSegLib.package.resources", lambda: folder)  # nothing is bundled
     before = sorted(os.listdir("."))
     assert sentence in refused(capsys, *arguments)
     assert sorted(os.listdir(".")) == before
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="there names are always text")
+def test_names_that_are_no_text_and_links_in_a_circle_are_one_sentence(folder, capsys):
+    strange = Path("cases/M\udcfcller.nii")  # written by a Latin-1 system
+    strange.parent.mkdir()
+    strange.write_bytes(Path("scan.nii.gz").read_bytes())
+    Path("loop").symlink_to("loop")
+    assert "rename it" in refused(capsys, "segment", str(strange), *SEGMENT[2:], "--out", "a.nii")
+    assert "rename it" in refused(capsys, *SEGMENT, "--out", str(strange))
+    assert "no folder" in refused(capsys, *SEGMENT, "--out", "loop/a.nii")
+    sitk.WriteImage(phantom(), "cases/b.nii.gz")
+    assert run("segment", "cases", *SEGMENT[2:], "--out", "results", "--json", "r.json") == 0
+    rows = {row["status"]: row for row in json.loads(Path("r.json").read_text())["cases"]}
+    assert rows["done"]["case"] == "b" and "rename it" in rows["skipped"]["reason"]
 
 
 @pytest.mark.parametrize(
@@ -387,6 +408,18 @@ def test_demo_segments_the_sample_with_both_models(folder, capsys, monkeypatch):
     for name in os.listdir("demo"):
         if name.endswith((".nii.gz", ".seg.nrrd")):
             np.testing.assert_array_equal(values(f"demo/{name}"), expected_labels(phantom()))
+
+
+def test_the_command_is_published_without_the_users_folders():
+    for word, told in (
+        ("/home/jane/Task04_Hippocampus", "Task04_Hippocampus"),
+        ("ct=/data/CT/dataset.json", "ct=dataset.json"),
+        ("--out=../runs/one", "--out=one"),
+        ("stages.student.epochs=3", "stages.student.epochs=3"),
+        ("--set", "--set"),
+        ("/", "/"),
+    ):
+        assert without_folders(word) == told
 
 
 def test_data_sets_are_given_by_domain(tmp_path):

@@ -91,7 +91,7 @@ def test_a_name_as_long_as_the_system_allows_can_be_written(tmp_path):
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
     (tmp_path / "file.txt").touch()
     for name in ("file.txt/a.txt", "file.txt/b/a.txt"):
-        with pytest.raises(ImageError, match="is a file and not a folder"):
+        with pytest.raises(ImageError, match="exists and is no folder"):
             write_text(tmp_path / name, "x")
 
 
