@@ -197,6 +197,11 @@ def _metaimage_data(path: Path, fields: dict[str, str], start: int) -> tuple[Pat
 def _check_nrrd(path: Path) -> None:
     """Count the voxels' bytes, where they lie in one piece; ITK speaks about the rest."""
     fields, start = _nrrd_fields(path)
+    if "sizes" not in fields:
+        raise ImageError(
+            f"'{path}' is not an NRRD file, or is cut short: its header does not tell the sizes. "
+            "Copy it again or export it again."
+        )
     name = fields.get("data file", fields.get("datafile"))
     skips = {fields.get(key, "0") for key in ("line skip", "lineskip", "byte skip", "byteskip")}
     kind = fields.get("type", "").lower()
