@@ -178,12 +178,11 @@ def _of_run(
     from DistillSegLib.labels import LabelTable
     from DistillSegLib.records import from_dict
     from DistillSegLib.segmentations import Segmentation
-    from DistillSegLib.windows import sliding_window, whole_volume
 
     with needs_training():
         from DistillSegLib.training.checkpoints import load_network
         from DistillSegLib.training.plan import Plan
-        from DistillSegLib.training.validation import single_pass, torch_predictor
+        from DistillSegLib.training.validation import torch_predictor, volume_logits
     folder = Path(options.model)
     net, facts = load_network(_checkpoint(folder, options.stage, options.role))
     plan, labels = from_dict(Plan, facts["plan"]), from_dict(LabelTable, facts["labels"])
@@ -193,10 +192,7 @@ def _of_run(
         _check_channels(case, len(plan.channels))
         images = [read_image(path) for path in case.images]
         prepared = plan.preprocessing.apply(images)
-        if single_pass(net):
-            logits = whole_volume(prepared.array, predict, multiple=plan.multiple)
-        else:
-            logits = sliding_window(prepared.array, predict, plan.window)
+        logits = volume_logits(net, prepared.array, predict, plan.window)
         return Segmentation(labels_on(images[0], logits, prepared.grid), labels)
 
     return segment, labels, facts["provenance"]

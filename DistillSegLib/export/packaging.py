@@ -25,7 +25,7 @@ from DistillSegLib.files import replacing
 from DistillSegLib.inference import self_check
 from DistillSegLib.labels import LabelTable
 from DistillSegLib.manifest import FORMAT, Manifest, Variant
-from DistillSegLib.networks import count_parameters
+from DistillSegLib.networks import count_parameters, smallest_size
 from DistillSegLib.package import read_package, write_package
 from DistillSegLib.records import from_dict
 from DistillSegLib.training.cache import open_cache
@@ -69,7 +69,7 @@ def build_package(
             channels=len(plan.channels),
             coarse=coarse,
             multiple=net.multiple,
-            real=_real_windows(run, net.multiple, _minimum(net)),
+            real=_real_windows(run, net.multiple, smallest_size(net)),
         )
         log.info("Parity with torch: %.2g over %d windows.", *vars(parity).values())
         if slow := slow_operators(path):
@@ -175,11 +175,6 @@ def _checkpoint(stage: Path, role: str | None) -> Path:
     raise PackageError(f"The stage '{stage}' has {asked}; {known}.")
 
 
-def _minimum(net: nn.Module) -> int:
-    """The smallest size that a network takes."""
-    return getattr(net, "minimum", net.multiple)
-
-
 def _real_windows(run: Path, multiple: int, minimum: int) -> list[NDArray[np.float32]]:
     """Some held-out cases of the run's cache, as far as it is still there: (1, C, d, h, w) each."""
     try:
@@ -223,7 +218,7 @@ def _manifest(
         window=plan.window,
         overlap=config.overlap,
         multiple=net.multiple,
-        minimum=_minimum(net),
+        minimum=smallest_size(net),
         single_pass=single_pass(net),
         variants=(variant,),
         scope=plan.scope,

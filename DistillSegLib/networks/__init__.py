@@ -53,6 +53,11 @@ def build_network(config: NetworkConfig, channels: int, classes: int) -> nn.Modu
         raise RecipeError(f"Network '{config.network}': {problem}") from problem
 
 
+def smallest_size(network: nn.Module) -> int:
+    """The fewest voxels along an axis that a network takes."""
+    return getattr(network, "minimum", network.multiple)
+
+
 def count_parameters(network: nn.Module) -> int:
     """Weights that are learnt."""
     return sum(weight.numel() for weight in network.parameters())

@@ -18,6 +18,7 @@ from torch import nn
 from DistillSegLib.datasets import Case, Dataset
 from DistillSegLib.errors import DatasetError, RecipeError
 from DistillSegLib.machine import free_memory_bytes
+from DistillSegLib.networks import smallest_size
 from DistillSegLib.preprocessing import Intensity, Preprocessing
 from DistillSegLib.scope import Measured, Scope, measure, scope_of
 from DistillSegLib.training.recipe import PlanConfig
@@ -174,7 +175,7 @@ def check_window(window: Sequence[int], networks: Sequence[nn.Module]) -> int:
 def _limits(networks: Sequence[nn.Module]) -> tuple[int, int]:
     """(what every size must divide by, the smallest size)."""
     multiple = math.lcm(*(network.multiple for network in networks))
-    return multiple, max(getattr(network, "minimum", multiple) for network in networks)
+    return multiple, max(multiple, *(smallest_size(network) for network in networks))
 
 
 def _spacing(measured: Sequence[Measured]):

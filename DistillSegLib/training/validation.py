@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from DistillSegLib.metrics import dice
+from DistillSegLib.networks import smallest_size
 from DistillSegLib.training.cache import Cache
 from DistillSegLib.training.plan import LARGEST_WINDOW
-from DistillSegLib.windows import Predict, sliding_window, whole_volume
+from DistillSegLib.windows import Predict, Shape, sliding_window, whole_volume
 
 
 def torch_predictor(net: nn.Module, device: torch.device | str = "cpu") -> Predict:
@@ -37,6 +38,26 @@ def single_pass(net: nn.Module) -> bool:
     return not any(isinstance(layer, own_statistics) for layer in net.modules())
 
 
+def volume_logits(
+    net: nn.Module, image: NDArray[np.float32], predict: Predict, window: Shape
+) -> NDArray[np.float32]:
+    """Logits of a whole volume, in one pass or in windows: the choice that a package makes.
+
+    Args:
+        image: (C, D, H, W).
+        predict: what runs `net`.
+        window: (d, h, w) of the windows.
+
+    Returns:
+        (K, D, H, W).
+    """
+    if single_pass(net) and image[0].size <= LARGEST_WINDOW:
+        padded_up_from = smallest_size(net) - net.multiple
+        if min(image.shape[1:]) > padded_up_from:  # else a window is padded to its full size
+            return whole_volume(image, predict, multiple=net.multiple)
+    return sliding_window(image, predict, window)
+
+
 def validate(
     net: nn.Module, cache: Cache, forward: Callable[[torch.Tensor], torch.Tensor] | None = None
 ) -> dict[str, float]:
@@ -54,10 +75,7 @@ def validate(
     scores: dict[str, list[float]] = {label.name: [] for label in cache.labels}
     for case in cache.held_out_cases:
         image = np.array(cache.image(case))  # one case at a time is held in memory
-        if single_pass(net) and image[0].size <= LARGEST_WINDOW:
-            logits = whole_volume(image, predict, multiple=cache.plan.multiple)
-        else:
-            logits = sliding_window(image, predict, cache.plan.window)
+        logits = volume_logits(net, image, predict, cache.plan.window)
         classes, reference = logits.argmax(axis=0), cache.label(case)
         for index, label in enumerate(cache.labels, start=1):
             scores[label.name].append(dice(classes == index, reference == index))

@@ -21,6 +21,7 @@ from DistillSegLib.datasets import read_dataset
 from DistillSegLib.errors import DatasetError, RecipeError
 from DistillSegLib.images import read_image
 from DistillSegLib.metrics import dice
+from DistillSegLib.networks import NetworkConfig, build_network
 from DistillSegLib.records import from_dict, to_dict
 from DistillSegLib.segmentations import read_segmentation
 from DistillSegLib.training import checkpoints, stages
@@ -34,7 +35,12 @@ from DistillSegLib.training.patches import PatchLoader
 from DistillSegLib.training.preparation import open_or_prepare
 from DistillSegLib.training.recipe import AugmentationConfig, OptimConfig, Recipe, load_recipe
 from DistillSegLib.training.stages import PLAIN, Event, run
-from DistillSegLib.training.validation import single_pass, validate
+from DistillSegLib.training.validation import (
+    single_pass,
+    torch_predictor,
+    validate,
+    volume_logits,
+)
 from Testing.datasets import write_decathlon, write_image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -596,6 +602,8 @@ def test_a_flip_mirrors_the_axis_it_names():
 class Threshold(nn.Module):
     """Class 1 above 0, class 2 above 2; a weight, so that it has a device."""
 
+    multiple = 4
+
     def __init__(self):
         super().__init__()
         self.one = nn.Parameter(torch.ones(()))
@@ -623,6 +631,21 @@ def test_networks_with_an_image_s_own_statistics_are_validated_in_windows(cache)
     seen = []
     validate(net, cache, lambda image: (seen.append(image.shape[2:]), net(image))[1])
     assert {tuple(shape) for shape in seen} == {cache.plan.window}
+
+
+@pytest.mark.parametrize("depth", [16, 17, 40])
+def test_volumes_below_a_network_s_smallest_size_are_padded_to_its_window(depth):
+    net = build_network(NetworkConfig("lcovnet", {"width": [2, 2, 2, 2, 2]}), 1, 3).eval()
+    seen = []
+
+    def predict(windows):
+        seen.append(windows.shape[2:])
+        return torch_predictor(net)(windows)
+
+    image = np.zeros((1, depth, 18, 33), np.float32)
+    assert volume_logits(net, image, predict, (32, 32, 32)).shape == (3, depth, 18, 33)
+    one_pass = (-(-depth // 16) * 16, 32, 48)
+    assert set(seen) == ({one_pass} if depth > 16 else {(32, 32, 32)})
 
 
 # The optimiser
