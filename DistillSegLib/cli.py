@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from DistillSegLib import __version__
+from DistillSegLib.commands import harmless
 from DistillSegLib.errors import Cancelled, DistillSegError
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -118,7 +119,7 @@ def _prepare_messages(*, debug: bool) -> None:
 
 
 def _say(sentence: str, code: int) -> int:
-    print(" ".join(sentence.split()), file=sys.stderr)
+    print(harmless(" ".join(sentence.split())), file=sys.stderr)
     return code
 
 

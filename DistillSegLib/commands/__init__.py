@@ -7,11 +7,17 @@ This folder is the only place of `rich` and `print`.
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from DistillSegLib.errors import DistillSegError
+
+
+def harmless(text: str) -> str:
+    """Text without the control characters by which a file's words could command a terminal."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def add_command(

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from DistillSegLib.commands import harmless
 from DistillSegLib.files import write_text
 
 Result = TypeVar("Result")
@@ -43,11 +44,11 @@ class Terminal:
         """A line of the result."""
         # a terminal with a bar at its foot takes lines through the bar, which moves out of the way
         through_bar = self._bar and self._out.is_terminal
-        (self._bar.console if through_bar else self._out).print(text, soft_wrap=True)
+        (self._bar.console if through_bar else self._out).print(harmless(text), soft_wrap=True)
 
     def remark(self, text: str) -> None:
         """A line that is not part of the result, such as a warning."""
-        self._err.print(text, soft_wrap=True)
+        self._err.print(harmless(text), soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
         """Numbers are aligned right and rounded to three decimals."""
@@ -114,7 +115,7 @@ def shown(value: Any) -> str:
     """A value in a table for people."""
     if isinstance(value, float):
         return "–" if math.isnan(value) else f"{value:.3f}"
-    return "" if value is None else str(value)
+    return "" if value is None else harmless(str(value))
 
 
 def interruptible(work: Callable[[Callable[[], bool]], Result]) -> Result:

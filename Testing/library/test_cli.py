@@ -335,6 +335,16 @@ def test_packages_are_installed_listed_shown_and_removed(folder, capsys):
     assert "threshold" in refused(capsys, "packages", "show", "threshold")
 
 
+def test_words_of_a_package_cannot_command_the_terminal(folder, capsys):
+    write_tiny_package(Path("evil.distillseg"), title="red \x1b[31m\x07\x9b2J")
+    assert run("packages", "install", "evil.distillseg") == 0
+    assert run("packages") == 0
+    printed = capsys.readouterr().out
+    assert "red" in printed and "\x1b[31m" not in printed
+    assert "\x07" not in printed and "\x9b" not in printed
+    assert "\x1b" not in refused(capsys, "packages", "show", "nobody\x1b[31m.distillseg")
+
+
 def test_evaluate_scores_a_package_on_all_cases_or_those_held_out(labelled, capsys):
     evaluate = ("evaluate", "threshold.distillseg", "--data", "data", "--json", "-")
     assert run(*evaluate, "--csv", "scores.csv") == 0
