@@ -152,17 +152,19 @@ def install_package(
             incoming = Path(temporary, f"incoming{SUFFIX}")
             if isinstance(source, Published):
                 _download(source, incoming, on_progress, cancelled)
+                package = read_package(incoming)
+                if package.manifest.name != source.name:
+                    raise PackageError(
+                        f"'{source.url}' holds '{package.manifest.name}' and not '{source.name}', "
+                        "as the catalogue says; nothing was installed."
+                    )
             else:
-                read_package(source)  # what is no package is not copied first
-                shutil.copyfile(source, incoming)
-            package = read_package(incoming)
-            if isinstance(source, Published) and package.manifest.name != source.name:
-                raise PackageError(
-                    f"'{source.url}' holds '{package.manifest.name}' and not '{source.name}', as "
-                    "the catalogue says; nothing was installed."
-                )
+                package = read_package(source)
             package.check_digests()
             self_check(package)
+            if not isinstance(source, Published):
+                shutil.copyfile(source, incoming)
+                read_package(incoming).check_digests()
             _stop_if(cancelled)
             target = folder / f"{package.manifest.name}{SUFFIX}"
             os.replace(incoming, target)

@@ -303,7 +303,8 @@ def _read_sums(path: Path, text: str) -> dict[str, str]:
 
 
 def _check_seal(path: Path, data: bytes) -> None:
-    ends_without_comment = data[-22:-18] == b"PK\x05\x06"  # the end record, 22 bytes
+    end = data[-22:]  # the record of 22 bytes that ends a zip; last, the length of its comment
+    ends_without_comment = end[:4] == b"PK\x05\x06" and end[-2:] == b"\0\0"
     if not ends_without_comment and (
         hashlib.sha256(data[:-SEAL]).hexdigest().encode() != data[-SEAL:]
     ):

@@ -91,6 +91,15 @@ def test_a_damaged_package_is_not_installed(tmp_path, folders):
     assert list(folders.glob("*")) == []
 
 
+def test_a_package_is_refused_by_the_name_that_the_user_gave(tmp_path, folders):
+    source = write_tiny_package(
+        tmp_path / "a.distillseg", window=(8, 6, 8)
+    )  # not that in check.npz
+    with pytest.raises(PackageError, match=r"'.*a\.distillseg' is damaged: 'window' in check.npz"):
+        install_package(source)
+    assert list(folders.glob("*")) == []
+
+
 def test_a_package_that_gives_other_numbers_here_is_not_installed(tmp_path, folders):
     source = write_tiny_package(tmp_path / "a.distillseg", error=0.01)
     with pytest.raises(PackageError, match="does not give its own numbers on this computer"):
@@ -184,6 +193,21 @@ def test_a_file_that_the_server_does_not_have_is_named(server, folders):
     (folder / "a.distillseg").unlink()
     with pytest.raises(PackageError, match="could not be downloaded"):
         install_package(entry)
+
+
+def test_a_server_cannot_send_us_to_a_file_of_this_computer(server, folders, monkeypatch):
+    folder, address = server
+    path = write_tiny_package(folder / "a.distillseg")
+
+    def redirect(handler):
+        handler.send_response(302)
+        handler.send_header("Location", path.as_uri())
+        handler.end_headers()
+
+    monkeypatch.setattr(_Quiet, "do_GET", redirect)
+    with pytest.raises(PackageError, match="could not be downloaded"):
+        install_package(published(path, address))
+    assert list(folders.glob("*")) == []
 
 
 def test_a_server_that_does_not_answer_is_named(folders):

@@ -118,6 +118,11 @@ def test_a_package_that_is_cut_short_is_refused(path, share):
     assert "empty" in refused(path) if share == 0 else "copy or download" in refused(path)
 
 
+def test_a_package_that_lacks_only_its_seal_is_cut_short_too(path):
+    path.write_bytes(path.read_bytes()[:-64])
+    assert "its digest" in refused(path)
+
+
 def test_what_is_no_package_is_refused(tmp_path):
     other = tmp_path / "a.distillseg"
     assert "cannot be read" in refused(other)
