@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> None:
     if failures := scores.failures:
         raise DatasetError(
             f"{len(failures)} of {len(cases)} cases could not be scored, the first is "
-            f"'{failures[0].case}' ({failures[0].failure})"
+            f"'{failures[0].case}' ({failures[0].failure.rstrip('.')})."
         )
 
 

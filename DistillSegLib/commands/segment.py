@@ -102,6 +102,8 @@ def run(options: argparse.Namespace) -> None:
         return
     if not _is_folder(out):
         raise ImageError(f"'{out}' is one file, but several inputs were given; give a folder.")
+    if identity(out) in [identity(path) for path in paths if path.is_dir()]:
+        raise ImageError(f"'{out}' holds the inputs; choose another folder for the results.")
     inputs, skipped = find_inputs(paths, channels=channels, series=options.series, ignored=out)
     if not inputs:
         reasons = "".join(f" '{each.id}': {each.reason}" for each in skipped[:1])
@@ -221,7 +223,7 @@ def _segment_many(
     if failed := result.with_status("failed"):
         raise DistillSegError(
             f"{len(failed)} of {len(inputs)} cases failed, the first is '{failed[0].case}' "
-            f"({failed[0].reason}); '{result.table}' lists all."
+            f"({failed[0].reason.rstrip('.')}); '{result.table}' lists all."
         )
 
 

@@ -187,6 +187,7 @@ def test_a_folder_is_a_batch_that_goes_on(folder, capsys):
         sitk.WriteImage(phantom(), str(cases / f"{name}.nii.gz"))
     (cases / "readme.txt").write_text("x")
     batch = ("segment", "cases", "--package", "threshold.distillseg", "--out", "results")
+    assert "holds the inputs" in refused(capsys, *batch[:-1], "cases")
     assert run(*batch, "--json", "-") == 0
     rows = json.loads(capsys.readouterr().out)["cases"]
     assert [(row["case"], row["status"]) for row in rows] == [
