@@ -104,6 +104,9 @@ def _parser() -> Parser:
 
 
 def _prepare_process() -> None:
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, or a program without a console
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for as long as we run)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the console cannot show must not stop us
             stream.reconfigure(errors="backslashreplace")

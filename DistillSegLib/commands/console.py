@@ -152,10 +152,16 @@ def interruptible(work: Callable[[Callable[[], bool]], Result]) -> Result:
     return ended[0]
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let `cli.py` decide what a reader means who has seen enough; rich would exit with 1."""
+        raise  # called while BrokenPipeError is handled
+
+
 def _console(stream: Any, *, quiet: bool = False) -> Console:
     # No markup, emoji or highlighting: names of files and structures may look like them.
     terminal = stream.isatty()
-    return Console(
+    return _Console(
         file=stream,
         quiet=quiet,
         markup=False,

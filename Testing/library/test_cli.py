@@ -273,6 +273,21 @@ def test_an_unforeseen_error_shows_its_place_only_when_asked(folder, capsys, mon
     assert not Path("a.nii.gz").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="uses a Unix shell")
+@pytest.mark.parametrize("end", ["| true", ">&-", ">&- 2>&-", "<&- 2>&-"])
+def test_a_reader_that_leaves_or_never_was_is_no_error(folder, end):
+    command = f"{sys.executable} -m DistillSegLib.cli packages show ./threshold.distillseg {end}"
+    command = f"set -o pipefail; {command}"
+    root = Path(demo.__file__).parents[2]
+    ended = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(folder, capsys, monkeypatch):
     def full(*arguments, **settings):
         raise OSError(28, "No space left on device")

@@ -165,7 +165,7 @@ def test_what_is_no_image_at_all_is_refused(tmp_path):
     for name in ("a.nii", "a.mha", "a.nrrd"):
         for content in (b"", b"x", b"hello world\n" * 100, bytes(1000), bytes(range(256)) * 9):
             (tmp_path / name).write_bytes(content)
-            with pytest.raises(ImageError, match="is not an? "):
+            with pytest.raises(ImageError, match=r"is not an? "):
                 check_file(tmp_path / name)
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(b"hello world\n" * 100))
     with pytest.raises(ImageError, match="is not a NIfTI file"):
