@@ -75,10 +75,15 @@ class Dataset:
         numbers alone: not on the order of files, the platform or the Python version.
         """
         patients = sorted({case.patient for case in self.cases})
+        if len(patients) == 1:
+            raise DatasetError(
+                f"Data set '{self.name}' has one patient only ('{patients[0]}'); a split into "
+                "training and held-out cases needs two or more."
+            )
         if not 2 <= folds <= len(patients):
             raise DatasetError(
                 f"Data set '{self.name}' has {len(patients)} patients, which cannot make {folds} "
-                f"folds; choose 2 to {len(patients)}."
+                f"folds; choose 2 to {len(patients)} (split.folds of a recipe)."
             )
         if not 0 <= fold < folds:
             raise DatasetError(

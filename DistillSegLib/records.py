@@ -45,7 +45,9 @@ def from_dict(
     values = {}
     for name, field in fields.items():
         if name in data:
-            values[name] = _convert(hints[name], data[name], error, f"{where}.{name}".lstrip("."))
+            values[name] = convert(
+                hints[name], data[name], error=error, where=f"{where}.{name}".lstrip(".")
+            )
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise error(f"{_at(where, cls)} lacks the field '{name}'; add it.")
     try:
@@ -94,7 +96,8 @@ def _records_in(hint: Any) -> list[type]:
     return [arg for arg in typing.get_args(hint) if dataclasses.is_dataclass(arg)]
 
 
-def _convert(hint: Any, value: Any, error: type[DistillSegError], where: str) -> Any:
+def convert(hint: Any, value: Any, *, error: type[DistillSegError], where: str) -> Any:
+    """A plain value as the type that `hint` names; `error` says what is wrong with it `where`."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
@@ -112,7 +115,7 @@ def _convert(hint: Any, value: Any, error: type[DistillSegError], where: str) ->
         if not isinstance(value, Mapping):
             raise error(f"{where} must be a table, found {_show(value)}.")
         inner = args[1] if args else Any
-        return {k: _convert(inner, v, error, f"{where}.{k}") for k, v in value.items()}
+        return {k: convert(inner, v, error=error, where=f"{where}.{k}") for k, v in value.items()}
     if not isinstance(value, (float, int) if hint is float else hint) or (
         isinstance(value, bool) and hint is not bool
     ):
@@ -139,7 +142,7 @@ def _convert_union(hint: Any, args: tuple, value: Any, error: type[DistillSegErr
     failures = []
     for arg in (a for a in args if a is not type(None)):
         try:
-            return _convert(arg, value, error, where)
+            return convert(arg, value, error=error, where=where)
         except error as failure:
             failures.append(str(failure))
     raise error(" Or: ".join(failures))
@@ -153,7 +156,9 @@ def _convert_tuple(args: tuple, value: Any, error: type[DistillSegError], where:
     if len(args) != len(value):
         raise error(f"{where} must have {len(args)} entries, found {len(value)}.")
     pairs = enumerate(zip(args, value))
-    return tuple(_convert(arg, entry, error, f"{where}[{i}]") for i, (arg, entry) in pairs)
+    return tuple(
+        convert(arg, entry, error=error, where=f"{where}[{i}]") for i, (arg, entry) in pairs
+    )
 
 
 def _plain(value: Any, hint: Any) -> Any:

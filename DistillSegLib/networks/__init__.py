@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import nn
 
@@ -13,7 +12,7 @@ from DistillSegLib.errors import RecipeError
 from DistillSegLib.networks.fast import FastUNet
 from DistillSegLib.networks.lcovnet import LCOVNet
 from DistillSegLib.networks.unet import UNet
-from DistillSegLib.records import nearest
+from DistillSegLib.records import convert, nearest
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "unet": UNet,
@@ -27,7 +26,7 @@ class NetworkConfig:
     """A network by name, with the keyword arguments of its class as settings."""
 
     network: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, typing.Any] = field(default_factory=dict)
     domains: tuple[str, ...] = ()
 
 
@@ -41,15 +40,19 @@ def build_network(config: NetworkConfig, channels: int, classes: int) -> nn.Modu
     if config.network not in NETWORKS:
         raise RecipeError(f"No network '{config.network}'; {nearest(config.network, NETWORKS)}")
     build = NETWORKS[config.network]
-    known = [name for name in inspect.signature(build).parameters if name not in _FROM_DATA]
-    for name in config.settings:
+    hints = typing.get_type_hints(build.__init__)
+    known = [name for name in hints if name not in _FROM_DATA]
+    settings = {}
+    for name, value in config.settings.items():
         if name not in known:
             raise RecipeError(
                 f"Network '{config.network}' has no setting '{name}'; {nearest(name, known)}"
             )
+        where = f"Network '{config.network}': {name}"
+        settings[name] = convert(hints[name], value, error=RecipeError, where=where)
     try:
-        return build(channels, classes, **config.settings)
-    except (TypeError, ValueError) as problem:
+        return build(channels, classes, **settings)
+    except (ValueError, RuntimeError) as problem:
         raise RecipeError(f"Network '{config.network}': {problem}") from problem
 
 
@@ -63,4 +66,4 @@ def count_parameters(network: nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters())
 
 
-_FROM_DATA = ("channels", "classes")
+_FROM_DATA = ("channels", "classes", "return")

@@ -6,6 +6,8 @@ batch on entry and unfolds it before it returns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -35,6 +37,12 @@ def norm_layer(kind: str, dims: int, channels: int) -> nn.Module:
     if (kind, dims) not in NORM:
         raise ValueError(f"norm '{kind}' is not known; use 'batch' or 'instance'.")
     return NORM[kind, dims](channels, affine=True)
+
+
+def check_width(width: Sequence[int]) -> None:
+    """ValueError where no network with skips has these features per level."""
+    if len(width) < 2 or min(width) < 1:
+        raise ValueError(f"width is {list(width)}; give two numbers or more, each 1 or more.")
 
 
 class ConvNorm(nn.Sequential):

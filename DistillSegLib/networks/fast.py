@@ -9,11 +9,9 @@ which the caller interpolates where labels are written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
-from DistillSegLib.networks.blocks import ConvBlock, Upsample, repeat
+from DistillSegLib.networks.blocks import ConvBlock, Upsample, check_width, repeat
 
 
 class FastUNet(nn.Module):
@@ -32,14 +30,13 @@ class FastUNet(nn.Module):
         self,
         channels: int,
         classes: int,
-        width: Sequence[int] = (16, 32, 64),
+        width: tuple[int, ...] = (16, 32, 64),
         *,
         stem: int = 2,
         convolutions: int = 1,
     ):
         super().__init__()
-        if len(width) < 2:
-            raise ValueError(f"a U-Net needs two widths or more, found {list(width)}.")
+        check_width(width)
         if stem not in (1, 2, 4):
             raise ValueError(f"the stem is {stem}; use 1, 2 or 4.")
         levels = range(len(width))

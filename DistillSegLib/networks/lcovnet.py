@@ -11,12 +11,10 @@ a three-tap convolution through the slices, then a 3x3 one in plane. Here that i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from DistillSegLib.networks.blocks import Upsample
+from DistillSegLib.networks.blocks import Upsample, check_width
 
 THROUGH_PLANE = {"kernel_size": (3, 1, 1), "padding": (1, 0, 0)}
 IN_PLANE = {"kernel_size": (1, 3, 3), "padding": (0, 1, 1)}
@@ -105,13 +103,14 @@ class LCOVNet(nn.Module):
         self,
         channels: int,
         classes: int,
-        width: Sequence[int] = (32, 64, 128, 256, 256),
+        width: tuple[int, ...] = (32, 64, 128, 256, 256),
         *,
         block: str = "lightweight",
         dropout: float = 0.2,
         deep_supervision: bool = True,
     ):
         super().__init__()
+        check_width(width)
         if len(width) != 5:
             raise ValueError(f"LCOV-Net has five levels, found the widths {list(width)}.")
         if block not in ("lightweight", "dense"):

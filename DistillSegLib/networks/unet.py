@@ -8,7 +8,7 @@ assistants of GTAN: widths (5, 10, 20), one channel and two classes give 34,772 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from DistillSegLib.networks.blocks import (
     MAX_POOL,
     ConvBlock,
     Upsample,
+    check_width,
     fold_depth,
     unfold_depth,
 )
@@ -42,17 +43,16 @@ class UNet(nn.Module):
         self,
         channels: int,
         classes: int,
-        width: Sequence[int] = (16, 32, 64, 128),
+        width: tuple[int, ...] = (16, 32, 64, 128),
         *,
-        dims: int = 3,
+        dims: Literal[2, 3] = 3,
         convolutions: int = 2,
         norm: str = "batch",
         dropout: float = 0.0,
         deep_supervision: bool = False,
     ):
         super().__init__()
-        if len(width) < 2:
-            raise ValueError(f"a U-Net needs two widths or more, found {list(width)}.")
+        check_width(width)
         block = {"dims": dims, "convolutions": convolutions, "norm": norm, "dropout": dropout}
         levels = range(len(width))
         self.dims = dims

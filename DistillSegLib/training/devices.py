@@ -41,6 +41,28 @@ def make_fabric(recipe: Recipe) -> Fabric:
 
 
 @contextmanager
+def memory_in_words(stage: str, batch: int) -> Iterator[None]:
+    """What ends for want of memory ends in a sentence; torch says it at length, in two ways.
+
+    Raises:
+        RecipeError: the memory of the device, or of the machine, did not suffice.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as problem:
+        said = str(problem)
+        if not isinstance(problem, MemoryError | torch.OutOfMemoryError) and (
+            "allocate memory" not in said
+        ):
+            raise
+        reason = (said.splitlines() or ["the machine's is full"])[0][:200]
+        raise RecipeError(
+            f"Stage '{stage}' does not fit into memory ({reason}); set a "
+            f"smaller plan.batch (now {batch}) or plan.window, and train in another folder."
+        ) from problem
+
+
+@contextmanager
 def undisturbed() -> Iterator[None]:
     """Silence for advice on precision, data loaders and memory layouts: no concern of users."""
     logger = logging.getLogger("lightning_fabric")

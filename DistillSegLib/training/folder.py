@@ -17,6 +17,8 @@ from DistillSegLib.training.recipe import Recipe
 
 def check_recipe(recipe: Recipe, out: Path, resume: bool) -> bool:
     """Whether a run was begun in the folder. RecipeError if it must not be touched."""
+    if out.exists() and not out.is_dir():
+        raise RecipeError(f"'{out}' is a file; give a folder for the run.")
     if not (out / "recipe.json").is_file():
         return False
     if not resume:

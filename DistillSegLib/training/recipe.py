@@ -8,6 +8,7 @@ nearest known one, before anything is computed.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,10 @@ class LinkConfig:
     teacher: str | None = "teacher"
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"weight is {self.weight}; use 0 or more.")
+
     def build(self) -> Link:
         """The link; RecipeError names an unknown term or setting."""
         if self.term not in TERMS:
@@ -67,10 +72,15 @@ class OptimConfig:
     max_norm: float = 12.0
 
     def __post_init__(self) -> None:
-        if not (self.learning_rate > 0 and self.max_norm > 0 and 0 <= self.warmup < 1):
+        if not (self.learning_rate > 0 and self.max_norm > 0):
             raise ValueError(
-                f"learning_rate {self.learning_rate} and max_norm {self.max_norm} must be above 0, "
-                f"warmup {self.warmup} from 0 to below 1."
+                f"learning_rate is {self.learning_rate} and max_norm {self.max_norm}; use numbers "
+                "above 0."
+            )
+        if not (self.weight_decay >= 0 and 0 <= self.warmup < 1):
+            raise ValueError(
+                f"weight_decay is {self.weight_decay}, warmup {self.warmup}; use 0 or more, and a "
+                "warmup below 1."
             )
 
 
@@ -212,8 +222,11 @@ class Recipe:
         for name in ("devices", "nodes", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; use 1 or more.")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; use 0 or more.")
+        if self.seed < 0 or self.workers < -1:
+            raise ValueError(
+                f"seed is {self.seed} and workers {self.workers}; use 0 or more (-1 workers: as "
+                "many as suit the machine)."
+            )
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

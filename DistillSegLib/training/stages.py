@@ -33,7 +33,7 @@ from DistillSegLib.records import to_dict
 from DistillSegLib.training import checkpoints
 from DistillSegLib.training.assembly import assemble, trained_network
 from DistillSegLib.training.cache import Cache
-from DistillSegLib.training.devices import make_fabric, undisturbed
+from DistillSegLib.training.devices import make_fabric, memory_in_words, undisturbed
 from DistillSegLib.training.fit import STATE, Epoch, fit
 from DistillSegLib.training.folder import check_plan, check_recipe, read, write
 from DistillSegLib.training.log import Log
@@ -110,7 +110,8 @@ def run(
                 torch.manual_seed(recipe.seed + number)
                 source = partial(trained_network, finished=finished)
                 distillation = assemble(stage, *shape, source)
-                _train(recipe, stage, distillation, cache, origin, folder, fabric, watch)
+                with memory_in_words(stage.name, cache.plan.batch):
+                    _train(recipe, stage, distillation, cache, origin, folder, fabric, watch)
                 watch(Event("trained", stage.name))
             finished |= roles
         if fabric.is_global_zero:

@@ -137,6 +137,11 @@ def test_the_split_is_the_same_on_every_computer_and_in_every_order():
     assert {case.id for case in dataset.split(folds=5, fold=0, seed=1)[1]} != {"e", "h"}
 
 
+def test_one_patient_cannot_be_split():
+    with pytest.raises(DatasetError, match=r"one patient only \('a'\)"):
+        of_patients("a").split(folds=2)
+
+
 @pytest.mark.parametrize(("folds", "fold"), [(4, 0), (1, 0), (2, 2), (2, -1)])
 def test_a_split_that_cannot_be_made_is_refused(folds, fold):
     with pytest.raises(DatasetError, match=r"patients|does not exist"):

@@ -89,5 +89,5 @@ def test_a_misspelt_network_or_setting_names_the_nearest_known_one():
         build_network(NetworkConfig("fastunet"), 1, 2)
     with pytest.raises(RecipeError, match="did you mean 'width'"):
         build_network(NetworkConfig("unet", {"widht": (8, 16)}), 1, 2)
-    with pytest.raises(RecipeError, match="two widths or more"):
+    with pytest.raises(RecipeError, match="two numbers or more"):
         build_network(NetworkConfig("unet", {"width": (8,)}), 1, 2)

@@ -402,6 +402,32 @@ def test_a_loss_that_explodes_is_said_in_a_sentence(tiny, finished, tmp_path):
         run(recipe, {"": finished[0] / "cache"}, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    "problem",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory: you tried"),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+    ],
+)
+def test_a_want_of_memory_is_said_in_a_sentence(tiny, finished, tmp_path, monkeypatch, problem):
+    def starved(*_arguments, **_settings):
+        raise problem
+
+    monkeypatch.setattr(stages, "fit", starved)
+    with pytest.raises(RecipeError, match=r"does not fit into memory .*plan\.batch \(now 3\)"):
+        run(tiny(), {"": finished[0] / "cache"}, tmp_path / "run")
+    problem = RuntimeError("another")
+    with pytest.raises(RuntimeError, match="another"):
+        run(tiny(), {"": finished[0] / "cache"}, tmp_path / "run", resume=True)
+
+
+def test_a_file_is_no_folder_for_a_run(tiny, data, tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(RecipeError, match="is a file; give a folder"):
+        run(tiny(), {"": data}, tmp_path / "run")
+
+
 @pytest.mark.parametrize("damage", ["half", "empty", "text", "other"])
 def test_a_damaged_checkpoint_is_said_in_a_sentence(finished, tmp_path, damage):
     path, whole = tmp_path / "net.pt", (finished[0] / "teacher/teacher.pt").read_bytes()
