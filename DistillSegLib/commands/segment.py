@@ -236,14 +236,15 @@ def _show_batch(result: BatchResult, terminal: Terminal) -> None:
             "done before" if row.case in result.resumed else row.status,
             row.seconds if row.status == "done" else None,
             *(row.volumes_ml.get(name) for name in structures),
-            " ".join((*row.warnings, row.reason)).strip(),
         ]
         for row in result.rows
     ]
     terminal.table(
-        ["case", "status", "seconds", *(f"{name} (ml)" for name in structures), "remark"],
-        rows[:SHOWN],
+        ["case", "status", "seconds", *(f"{name} (ml)" for name in structures)], rows[:SHOWN]
     )
+    for row in result.rows[:SHOWN]:
+        if remark := " ".join((*row.warnings, row.reason)).strip():
+            terminal.print(f"{row.case}: {remark}")
     if len(rows) > SHOWN:
         terminal.print(f"and {len(rows) - SHOWN} more")
     counts = {
