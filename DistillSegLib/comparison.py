@@ -161,6 +161,8 @@ def compare(
             mask_a, mask_b = voxels_a == label_a.value, voxels_b == label_b.value
             row = _measured(row, mask_a, mask_b, a.image, tolerance_mm)
         rows.append(row)
+    if not rows:
+        notes.append("Neither of both holds a structure; there is nothing to compare.")
     if any(row.matched_by == "value" for row in rows):
         notes.append(
             "Some structures share neither terminology nor name and were matched by their value in "

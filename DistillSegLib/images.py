@@ -132,6 +132,19 @@ def refuse_labels(image: sitk.Image, name: str) -> None:
         )
 
 
+def refuse_image(labelmap: sitk.Image, name: str) -> None:
+    """Raise ImageError if a label map of many values is an image: neighbours rarely agree.
+
+    Args:
+        name: of the file, for the message.
+    """
+    if _agreement(sitk.GetArrayViewFromImage(labelmap)) < 0.3:
+        raise ImageError(
+            f"'{name}' looks like an image, not a label map: of its many values, neighbouring "
+            "voxels rarely have the same. Give a segmentation."
+        )
+
+
 def image_warnings(image: sitk.Image) -> tuple[str, ...]:
     """What is odd about an image but does not forbid using it, as sentences."""
     found = []

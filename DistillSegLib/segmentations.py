@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from DistillSegLib.errors import GeometryError, ImageError
 from DistillSegLib.geometry import check_image
-from DistillSegLib.images import read_file, write_image
+from DistillSegLib.images import read_file, refuse_image, write_image
 from DistillSegLib.labels import PALETTE, Label, LabelTable, label_table
 
 _REFERENCE = "Reference image geometry"
@@ -256,6 +256,8 @@ def _from_label_map(image: sitk.Image, path: Path | str, labels: LabelTable | No
     image = sitk.Cast(image, sitk.sitkUInt16)
     found = np.flatnonzero(_counts(sitk.GetArrayViewFromImage(image)))
     found = [int(value) for value in found if value]
+    if len(found) > 32:
+        refuse_image(image, str(path))
     if labels is None:
         labels = label_table({value: f"Label {value}" for value in found})
     strange = sorted(set(found) - {label.value for label in labels})

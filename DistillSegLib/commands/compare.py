@@ -56,6 +56,7 @@ def run(options: argparse.Namespace) -> None:
         raise DistillSegError(f"--tolerance-mm is {options.tolerance_mm}; give 0 or more.")
     terminal = Terminal(options.json)
     a, b = read_segmentation(options.a), read_segmentation(options.b)
+    image = read_image(options.image) if options.image else None
     with terminal.progress("Comparing"):
         comparison = compare(a, b, tolerance_mm=options.tolerance_mm)
     show_comparison(comparison, terminal)
@@ -64,7 +65,6 @@ def run(options: argparse.Namespace) -> None:
     if options.html:
         from DistillSegLib.report import write_report
 
-        image = read_image(options.image) if options.image else None
         title = f"{Path(options.a).name} against {Path(options.b).name}"
         write_report(options.html, image, a, b, comparison, title=title)
     terminal.write_json(comparison.to_dict())

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +95,10 @@ def run(options: argparse.Namespace) -> None:
     for name in (FAST, REFERENCE):
         with terminal.progress(f"Segmenting with {name}") as on_progress:
             measured.append(_in_own_process(name, sample, out, options, on_progress))
-    fast, reference = (read_segmentation(out / f"{name}.seg.nrrd") for name in (FAST, REFERENCE))
+    fast, reference = (
+        replace(read_segmentation(out / f"{model.package}.seg.nrrd"), warnings=model.warnings)
+        for model in measured
+    )
     with terminal.progress("Comparing and writing the report"):
         comparison = compare(fast, reference)
         facts = _facts(measured)

@@ -19,6 +19,7 @@ from DistillSegLib.commands import demo
 from DistillSegLib.commands.train import read_domains, without_folders
 from DistillSegLib.errors import Cancelled, DatasetError
 from DistillSegLib.inference import Segmenter
+from DistillSegLib.scope import measure, scope_of
 from DistillSegLib.segmentations import read_segmentation
 from Testing.models import LABELS, expected_labels, phantom, write_tiny_package
 
@@ -335,6 +336,10 @@ def test_compare_prints_and_writes_the_table(folder, capsys):
     assert [row["dice"] for row in result["rows"]] == [1, 1] and result["tolerance_mm"] == 2
     assert Path("t.csv").read_text().count("\n") == 3
     assert "0 or more" in refused(capsys, *compare[:3], "--tolerance-mm", "-1")
+    sitk.WriteImage(sitk.Cast(phantom(), sitk.sitkUInt16), "mr.nii.gz")
+    assert "looks like an image" in refused(capsys, *compare[:2], "mr.nii.gz")
+    html = ("--html", "r.html", "--image", "no.nii")
+    assert "no.nii" in refused(capsys, *compare[:3], *html)  # before the work
 
 
 def test_packages_are_installed_listed_shown_and_removed(folder, capsys):
@@ -415,8 +420,11 @@ def test_demo_segments_the_sample_with_both_models(folder, capsys, monkeypatch):
     sitk.WriteImage(phantom(), str(resources / demo.SAMPLE))
     models = folder.parent / "home" / "Models"
     models.mkdir(parents=True)
+    trained = measure([phantom((40, 36, 32))], orientation="LPS")
+    larger = scope_of([trained], description="large phantoms", body_part="phantom")
     for name in (demo.FAST, demo.REFERENCE):
-        write_tiny_package(models / f"{name}-9.0.0.distillseg", id=name, version="9.0.0")
+        file = models / f"{name}-9.0.0.distillseg"
+        write_tiny_package(file, id=name, version="9.0.0", scope=larger)
     monkeypatch.setattr("DistillSegLib.places.resources", lambda: resources)
     assert run("demo", "--out", "demo", "--json", "-") == 0
     result = json.loads(capsys.readouterr().out)
@@ -431,6 +439,7 @@ def test_demo_segments_the_sample_with_both_models(folder, capsys, monkeypatch):
         "table.csv",
         "table.json",
     ]
+    assert "spans 20 x 18 x 16 mm" in Path("demo/report.html").read_text(encoding="utf-8")
     for name in os.listdir("demo"):
         if name.endswith((".nii.gz", ".seg.nrrd")):
             np.testing.assert_array_equal(values(f"demo/{name}"), expected_labels(phantom()))
