@@ -101,7 +101,11 @@ class Published:
 
 def list_packages() -> list[Listed]:
     """All package files, installed and bundled, also those that cannot be used."""
-    return sorted((_listed(path) for path in package_files()), key=lambda each: each.name)
+
+    def order(each: Listed) -> tuple:
+        return each.id, [int(part) for part in each.version.split(".") if part]  # 1.10 after 1.9
+
+    return sorted(map(_listed, package_files()), key=order)
 
 
 def _listed(path: Path) -> Listed:

@@ -75,10 +75,11 @@ def test_an_installed_package_is_listed_and_loaded_by_its_id(tmp_path, folders):
 
 
 def test_installing_again_replaces_and_another_version_stays_beside(tmp_path):
-    for version in ("1.0.0", "1.0.0", "1.1.0"):
+    for version in ("1.0.0", "1.10.0", "1.0.0", "1.9.0"):
         install_package(write_tiny_package(tmp_path / "a.distillseg", version=version))
-    assert [package.name for package in list_packages()] == ["threshold-1.0.0", "threshold-1.1.0"]
-    assert load_package("threshold").manifest.version == "1.1.0"
+    versions = [package.version for package in list_packages()]
+    assert versions == ["1.0.0", "1.9.0", "1.10.0"]
+    assert load_package("threshold").manifest.version == "1.10.0"
 
 
 def test_a_damaged_package_is_not_installed(tmp_path, folders):
