@@ -7,6 +7,7 @@ This folder is the only place of `rich` and `print`.
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import textwrap
 from collections.abc import Iterator
@@ -57,6 +58,27 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="what runs the network (default: auto)",
     )
+
+
+def add_tolerance(parser: argparse.ArgumentParser) -> None:
+    """The option that says which distance between surfaces does not matter."""
+    parser.add_argument(
+        "--tolerance-mm",
+        type=_distance_mm,
+        default=1.0,
+        metavar="MM",
+        help="distance that the surface Dice allows (default: 1)",
+    )
+
+
+def _distance_mm(word: str) -> float:
+    try:
+        distance_mm = float(word)
+    except ValueError:
+        distance_mm = math.nan
+    if not (math.isfinite(distance_mm) and distance_mm >= 0):
+        raise argparse.ArgumentTypeError(f"'{word}' is not 0 or more mm")
+    return distance_mm
 
 
 @contextmanager

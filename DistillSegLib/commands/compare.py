@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from DistillSegLib.commands import add_command
-from DistillSegLib.errors import DistillSegError
+from DistillSegLib.commands import add_command, add_tolerance
 
 if TYPE_CHECKING:
     from DistillSegLib.commands.console import Terminal
@@ -35,13 +33,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--csv", metavar="FILE", help="write the table")
     parser.add_argument("--html", metavar="FILE", help="write a report with pictures")
     parser.add_argument("--image", metavar="FILE", help="what both show, for the report's pictures")
-    parser.add_argument(
-        "--tolerance-mm",
-        type=float,
-        default=1.0,
-        metavar="MM",
-        help="distance that the surface Dice allows (default: 1)",
-    )
+    add_tolerance(parser)
     parser.set_defaults(run=run)
 
 
@@ -52,8 +44,6 @@ def run(options: argparse.Namespace) -> None:
     from DistillSegLib.images import read_image
     from DistillSegLib.segmentations import read_segmentation
 
-    if not (math.isfinite(options.tolerance_mm) and options.tolerance_mm >= 0):
-        raise DistillSegError(f"--tolerance-mm is {options.tolerance_mm}; give 0 or more.")
     terminal = Terminal(options.json)
     a, b = read_segmentation(options.a), read_segmentation(options.b)
     image = read_image(options.image) if options.image else None

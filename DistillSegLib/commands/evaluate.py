@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from DistillSegLib.commands import add_command, add_engine, needs_training
+from DistillSegLib.commands import add_command, add_engine, add_tolerance, needs_training
 from DistillSegLib.errors import DatasetError, PackageError, RecipeError
 from DistillSegLib.records import nearest
 
@@ -65,13 +65,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--stage", metavar="NAME", help="of a run (default: the last)")
     parser.add_argument("--role", metavar="NAME", help="of a run's stage, if it trained several")
-    parser.add_argument(
-        "--tolerance-mm",
-        type=float,
-        default=1.0,
-        metavar="MM",
-        help="distance that the surface Dice allows (default: 1)",
-    )
+    add_tolerance(parser)
     add_engine(parser)
     parser.set_defaults(run=run)
 
@@ -229,8 +223,8 @@ def _check_labels(model: LabelTable, data: LabelTable, terminal: Terminal) -> No
     ours, theirs = ({label.value: label.name for label in table} for table in (model, data))
     if ours.keys() != theirs.keys():
         raise PackageError(
-            f"The model segments {ours}, the data set is labelled {theirs}; scores need the same "
-            "label values in both."
+            f"The model segments {_some(ours)}, the data set is labelled {_some(theirs)}; scores "
+            "need the same label values in both."
         )
     for value, name in ours.items():
         if not _words(name) & _words(theirs[value]):
@@ -238,6 +232,11 @@ def _check_labels(model: LabelTable, data: LabelTable, terminal: Terminal) -> No
                 f"Warning: the value {value} is '{name}' in the model and '{theirs[value]}' in the "
                 "data set; the scores mean something only if both are the same structure."
             )
+
+
+def _some(names: Mapping[int, str]) -> str:
+    shown = ", ".join(f"{value} ({name})" for value, name in list(names.items())[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
 def _words(name: str) -> set[str]:
@@ -265,4 +264,6 @@ def _show(scores: Scores, terminal: Terminal, title: str) -> None:
 
 
 def _mean(summary: Any) -> str:
-    return f"{summary.mean:.4f} ± {summary.sd:.4f}" if summary.cases else "–"
+    if not summary.cases:
+        return "–"
+    return f"{summary.mean:.4f}" + (f" ± {summary.sd:.4f}" if summary.cases > 1 else "")

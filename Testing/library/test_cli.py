@@ -335,7 +335,9 @@ def test_compare_prints_and_writes_the_table(folder, capsys):
     result = json.loads(capsys.readouterr().out)
     assert [row["dice"] for row in result["rows"]] == [1, 1] and result["tolerance_mm"] == 2
     assert Path("t.csv").read_text().count("\n") == 3
-    assert "0 or more" in refused(capsys, *compare[:3], "--tolerance-mm", "-1")
+    for word in ("-1", "nan", "wide"):
+        wrong = ("--tolerance-mm", word)
+        assert "0 or more" in refused(capsys, *compare[:3], *wrong, code=2)
     sitk.WriteImage(sitk.Cast(phantom(), sitk.sitkUInt16), "mr.nii.gz")
     assert "looks like an image" in refused(capsys, *compare[:2], "mr.nii.gz")
     html = ("--html", "r.html", "--image", "no.nii")
@@ -405,7 +407,7 @@ def test_evaluate_refuses_other_values_and_warns_of_other_names(labelled, capsys
     described["labels"] = {"1": "Liver"}
     (labelled / "dataset.json").write_text(json.dumps(described))
     sentence = refused(capsys, *evaluate)
-    assert "Liver" in sentence and "same label values" in sentence
+    assert "1 (Liver)" in sentence and "same label values" in sentence
     described["labels"] = {"3": "the middle", "7": "Liver"}  # the same values by chance
     (labelled / "dataset.json").write_text(json.dumps(described))
     assert run(*evaluate) == 0
