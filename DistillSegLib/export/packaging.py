@@ -24,7 +24,7 @@ from DistillSegLib.export.onnx import export_onnx, exported, slow_operators
 from DistillSegLib.files import replacing
 from DistillSegLib.inference import self_check
 from DistillSegLib.labels import LabelTable
-from DistillSegLib.manifest import FORMAT, Manifest, Variant
+from DistillSegLib.manifest import FORMAT, Manifest, TestResult, Variant
 from DistillSegLib.networks import count_parameters, smallest_size
 from DistillSegLib.package import read_package, write_package
 from DistillSegLib.records import from_dict
@@ -59,6 +59,10 @@ def build_package(
     config = read_card(card)
     net, checkpoint = load_network(_checkpoint(run / stage, role))
     plan = from_dict(Plan, checkpoint["plan"])
+    labels = from_dict(LabelTable, checkpoint["labels"])
+    test = None  # read before the export, which takes a minute
+    if config.scores:
+        test = read_scores(card.parent / config.scores, labels, checkpoint["provenance"])
     coarse = getattr(net, "stride", 1) > 1
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL
@@ -88,7 +92,7 @@ def build_package(
         bytes_per_voxel=bytes_per_voxel,
     )
     tolerance = TOLERANCE * max(1.0, float(np.abs(logits).max()))
-    manifest = _manifest(config, card.parent, checkpoint, plan, net, variant, tolerance)
+    manifest = _manifest(config, checkpoint, plan, labels, net, variant, tolerance, test)
     with replacing(out) as temporary:
         write_package(
             temporary,
@@ -196,15 +200,14 @@ def _real_windows(run: Path, multiple: int, minimum: int) -> list[NDArray[np.flo
 
 def _manifest(
     config: CardConfig,
-    folder: Path,
     checkpoint: dict[str, Any],
     plan: Plan,
+    labels: LabelTable,
     net: nn.Module,
     variant: Variant,
     tolerance: float,
+    test: TestResult | None,
 ) -> Manifest:
-    labels = from_dict(LabelTable, checkpoint["labels"])
-    provenance = checkpoint["provenance"]
     return Manifest(
         format=FORMAT,
         id=config.id,
@@ -230,7 +233,7 @@ def _manifest(
         known_failures=config.known_failures,
         citation=config.citation,
         postprocessing=config.postprocessing,
-        test=read_scores(folder / config.scores, labels, provenance) if config.scores else None,
+        test=test,
         recipe=checkpoint["recipe"],
-        provenance=provenance,
+        provenance=checkpoint["provenance"],
     )

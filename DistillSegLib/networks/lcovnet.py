@@ -73,11 +73,13 @@ class DenseBlock(nn.Sequential):
         super().__init__(*layers)
 
 
-def _interpolating_up(inputs: int, outputs: int, dropout: float) -> nn.Module:
+def interpolating_up(inputs: int, outputs: int, dropout: float) -> nn.Module:
+    """LCOV-Net's way up: fewer features, then twice the size."""
     return nn.Sequential(_layer(inputs, outputs, dropout=dropout, kernel_size=1), Upsample())
 
 
-def _transposed_up(inputs: int, outputs: int, dropout: float) -> nn.Module:
+def transposed_up(inputs: int, outputs: int, dropout: float) -> nn.Module:
+    """The teacher's way up: a learnt convolution."""
     return nn.Sequential(
         nn.ConvTranspose3d(inputs, outputs, 2, stride=2),
         nn.BatchNorm3d(outputs),
@@ -116,7 +118,7 @@ class LCOVNet(nn.Module):
         if block not in ("lightweight", "dense"):
             raise ValueError(f"block '{block}' is not known; use 'lightweight' or 'dense'.")
         make = LightweightBlock if block == "lightweight" else DenseBlock
-        up = _interpolating_up if block == "lightweight" else _transposed_up
+        up = interpolating_up if block == "lightweight" else transposed_up
         inputs = (channels, *width[:-1])
         self.encoder = nn.ModuleList(
             make(inputs[i], width[i], dropout=dropout, deepest=i == 4) for i in range(5)
