@@ -18,6 +18,11 @@ def resources() -> Path:
     return inside if inside.is_dir() else _HERE.parent / "Resources"
 
 
+def recipes() -> dict[str, Path]:
+    """The bundled recipes by name."""
+    return {file.stem: file for file in sorted((_HERE / "recipes").glob("*.toml"))}
+
+
 def user_folder() -> Path:
     """The folder of what the user installs; it need not exist yet.
 

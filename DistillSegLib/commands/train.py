@@ -11,26 +11,30 @@ from typing import TYPE_CHECKING
 
 from DistillSegLib.commands import add_command, needs_training
 from DistillSegLib.errors import DatasetError
+from DistillSegLib.places import recipes
 
 if TYPE_CHECKING:
     from DistillSegLib.commands.console import Terminal
     from DistillSegLib.training.stages import Event
 
 EXAMPLES = """
-distillseg train hippocampus --data Task04_Hippocampus --out run
-distillseg train hippocampus --data Task04_Hippocampus --out run --resume
-distillseg train my.toml --data Task03_Liver --out run --set seed=7 stages.student.epochs=50
-distillseg train ct-mr --data ct=data/CT mr=data/MR/dataset.json --out run
+distillseg train distil --data Task03_Liver --out run
+distillseg train distil --data Task03_Liver --out run --resume
+distillseg train distil --data Dataset003_Liver --out run --set seed=7 stages.student.epochs=50
+distillseg train my.toml --data data/dataset_fold.json --out run --set "plan.window=[64, 96, 96]"
 """
 
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Declare the command."""
+    bundled = recipes()
     parser = add_command(
         commands,
         "train",
         help="train networks after a recipe",
-        description="Teachers, assistants and students, stage by stage.",
+        description="Teachers and students, stage by stage. What is planned from the data is "
+        "printed with its reasons. Bundled recipes: "
+        f"{', '.join(bundled)}. Every key of a recipe is explained in {bundled['distil']}",
         examples=EXAMPLES,
     )
     parser.add_argument("recipe", metavar="RECIPE", help="the name of a recipe, or a .toml file")
@@ -40,7 +44,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="extend",
         required=True,
         metavar="[DOMAIN=]DIR_OR_JSON",
-        help="data set in Decathlon or nnU-Net v2 layout; one per domain",
+        help="data set in Decathlon or nnU-Net v2 layout, or the cache of another run",
     )
     parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
     parser.add_argument(
@@ -49,7 +53,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="override a setting of the recipe",
+        help="override a setting of the recipe; keys are dotted, stages are named",
     )
     parser.add_argument("--resume", action="store_true", help="go on where a run was stopped")
     parser.set_defaults(run=run)

@@ -23,7 +23,11 @@ NETWORKS: dict[str, type[nn.Module]] = {
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """A network by name, with the keyword arguments of its class as settings."""
+    """A network by name, with the keyword arguments of its class as settings.
+
+    Attributes:
+        domains: kept for training on several data sets at once; none yet.
+    """
 
     network: str
     settings: Mapping[str, typing.Any] = field(default_factory=dict)
@@ -39,6 +43,11 @@ def build_network(config: NetworkConfig, channels: int, classes: int) -> nn.Modu
     """
     if config.network not in NETWORKS:
         raise RecipeError(f"No network '{config.network}'; {nearest(config.network, NETWORKS)}")
+    if config.domains:
+        raise RecipeError(
+            f"Network '{config.network}' names the domains {', '.join(config.domains)}, but this "
+            "version trains on one data set at a time; leave them out."
+        )
     build = NETWORKS[config.network]
     hints = typing.get_type_hints(build.__init__)
     known = [name for name in hints if name not in _FROM_DATA]

@@ -55,14 +55,15 @@ class Plan:
 
     def __str__(self) -> str:
         values = {
-            "spacing_mm": _by(self.preprocessing.spacing_mm),
+            "spacing_mm": f"{_by(self.preprocessing.spacing_mm)} (z, y, x)",
             "orientation": self.preprocessing.orientation,
-            "intensity": "; ".join(map(str, self.preprocessing.intensity)),
-            "window": _by(self.window),
-            "batch": str(self.batch),
+            "intensity": "; ".join(map(_scaling, self.preprocessing.intensity)),
+            "window": f"{_by(self.window)} voxels",
+            "batch": f"{self.batch} patches",
         }
         return "\n".join(
-            f"{name:<12} {value:<20} {self.reasons.get(name, '')}" for name, value in values.items()
+            f"{name:<12} {value:<22} – {self.reasons.get(name, '')}"
+            for name, value in values.items()
         )
 
 
@@ -134,7 +135,7 @@ def make_plan(
         return value
 
     spacing = choose("spacing_mm", _spacing, found.measured)
-    orientation = choose("orientation", lambda: (Preprocessing.orientation, "as DICOM counts"))
+    orientation = choose("orientation", lambda: (Preprocessing.orientation, "axes as in DICOM"))
     intensity = choose("intensity", _intensity, dataset.channels, found)
     if len(intensity) != len(dataset.channels):
         raise RecipeError(
@@ -197,10 +198,10 @@ def _intensity(channels: Sequence[str], found: Fingerprint):
             chosen.append(
                 Intensity("fixed", (float(low), float(high)), float(kept.mean()), float(kept.std()))
             )
-            reasons.append(f"{channel}: values mean something; from the labelled voxels")
+            reasons.append(f"{channel} has fixed units: as in the labelled voxels of all images")
         else:
             chosen.append(Intensity("image", (0.5, 99.5)))
-            reasons.append(f"{channel}: values mean nothing by themselves; each image's own")
+            reasons.append(f"{channel} has no fixed units: each image's own mean and deviation")
     return tuple(chosen), "; ".join(reasons)
 
 
@@ -262,6 +263,13 @@ def _modality(channel: str) -> str:
     if name == "CT":
         return "CT"
     return "MR" if name.startswith(("MR", "T1", "T2", "FLAIR")) else channel
+
+
+def _scaling(intensity: Intensity) -> str:
+    low, high = intensity.clip
+    if intensity.scheme == "image":
+        return f"percentiles {low:g} to {high:g}"
+    return f"{low:g} to {high:g}, mean {intensity.mean:.4g}, sd {intensity.std:.4g}"
 
 
 def _by(sizes: Sequence[float]) -> str:

@@ -3,7 +3,7 @@
     recipe = load_recipe("hippocampus", overrides=["stages.student.epochs=5", "seed=1"])
 
 Every key is a field of one of the dataclasses below; an unknown one stops the run and names the
-nearest known one, before anything is computed.
+nearest known one, before anything is computed. `recipes/distil.toml` shows all of them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ from DistillSegLib.distill.distillation import Link
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.labels import Label
 from DistillSegLib.networks import NetworkConfig
+from DistillSegLib.places import recipes
 from DistillSegLib.preprocessing import Intensity, Preprocessing
 from DistillSegLib.records import from_dict, nearest
-
-RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 @dataclass(frozen=True)
@@ -239,9 +238,8 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         RecipeError: no such recipe, bad TOML, an unknown key.
     """
     path = Path(name_or_path)
-    bundled = {file.stem: file for file in sorted(RECIPES.glob("*.toml"))}
-    if str(name_or_path) in bundled:
-        path = bundled[str(name_or_path)]
+    bundled = recipes()
+    path = bundled.get(str(name_or_path), path)
     if not path.is_file():
         raise RecipeError(
             f"No recipe '{name_or_path}'; give a .toml file or a name. "

@@ -96,7 +96,7 @@ def run(
         watch = on_event if fabric.is_global_zero else lambda _event: None
         with fabric.rank_zero_first():
             cache = _open(recipe, data, out, begun or not fabric.is_global_zero, fabric, watch)
-        watch(Event("plan", text=str(cache.plan)))
+        watch(Event("plan", text=_planned(cache)))
         provenance = _provenance(recipe, cache, command)
         origin = checkpoints.Origin(cache.plan, cache.labels, to_dict(recipe), provenance)
         shape = len(cache.plan.channels), cache.labels.classes
@@ -215,6 +215,14 @@ def _finish(
     for role, net in networks.items():
         checkpoints.save_network(folder / f"{role}.pt", net, stage.trained[role], origin)
     (folder / STATE).unlink(missing_ok=True)
+
+
+def _planned(cache: Cache) -> str:
+    structures = ", ".join(f"{label.name} ({label.value})" for label in cache.labels)
+    return (
+        f"{cache.source.name}: {len(cache.training_cases)} cases to train on, "
+        f"{len(cache.held_out)} held out; {structures}\n{cache.plan}"
+    )
 
 
 def _provenance(recipe: Recipe, cache: Cache, command: str) -> dict[str, Any]:

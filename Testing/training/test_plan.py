@@ -75,7 +75,7 @@ def test_ct_takes_its_statistics_from_the_labelled_voxels_of_all_cases(tmp_path)
     assert intensity.clip == pytest.approx((low, high))
     assert (intensity.mean, intensity.std) == pytest.approx((kept.mean(), kept.std()))
     assert plan.modality == "CT"
-    assert "CT: values mean something" in plan.reasons["intensity"]
+    assert "CT has fixed units" in plan.reasons["intensity"]
 
 
 def test_mr_takes_each_image_s_own():

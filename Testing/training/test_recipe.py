@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
+from dataclasses import fields, replace
 
 import pytest
 
+from DistillSegLib.distill import TERMS
 from DistillSegLib.errors import RecipeError
-from DistillSegLib.labels import label_table
+from DistillSegLib.labels import Label, label_table
+from DistillSegLib.networks import NETWORKS
+from DistillSegLib.places import recipes
+from DistillSegLib.preprocessing import Intensity
 from DistillSegLib.records import from_dict, to_dict
 from DistillSegLib.training.assembly import rehearse
-from DistillSegLib.training.recipe import RECIPES, Recipe, load_recipe
+from DistillSegLib.training.recipe import (
+    AugmentationConfig,
+    LinkConfig,
+    OptimConfig,
+    PlanConfig,
+    Recipe,
+    SplitConfig,
+    Stage,
+    load_recipe,
+    tomllib,
+)
 
-BUNDLED = sorted(file.stem for file in RECIPES.glob("*.toml"))
+BUNDLED = list(recipes())
 TEXT = """
 name = "mine"
 seed = 3
@@ -70,6 +87,47 @@ def test_a_recipe_survives_the_way_through_a_run_s_json(name):
     assert to_dict(again) == to_dict(recipe)
 
 
+# The reference of all keys
+
+
+def uncommented() -> str:
+    """`distil.toml` with the keys that it shows commented out."""
+    text = recipes()["distil"].read_text(encoding="utf-8")
+    return re.sub(r"^# (?=\[|\w+ += )", "", text, flags=re.MULTILINE)
+
+
+def test_the_reference_shows_the_defaults():
+    shown, plain = from_dict(Recipe, tomllib.loads(uncommented())), load_recipe("distil")
+    assert shown.labels and shown.plan != plain.plan  # examples
+    assert replace(shown, labels=(), plan=plain.plan, stages=plain.stages) == plain
+    for ours, theirs in zip(shown.stages, plain.stages, strict=True):
+        links = [{n: link.build() for n, link in s.links.items()} for s in (ours, theirs)]
+        assert links[0] == links[1]
+        assert replace(ours, links=theirs.links) == theirs
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(Recipe, Stage, LinkConfig, SplitConfig, PlanConfig, AugmentationConfig, OptimConfig),
+        *(Label, Intensity, *TERMS.values()),
+    ],
+)
+def test_the_reference_shows_every_key(kind):
+    text = uncommented()
+    for field in fields(kind):
+        assert re.search(rf"\b{field.name}\b(?: *=|\]|\.\w+\])", text), field.name
+
+
+def test_the_reference_shows_every_network_and_its_settings():
+    text = uncommented()
+    for name, network in NETWORKS.items():
+        assert f'"{name}"' in text
+        for setting in list(inspect.signature(network).parameters)[2:]:  # after channels, classes
+            assert re.search(rf"\b{setting} = ", text), setting
+    assert all(f'"{term}"' in text for term in TERMS)
+
+
 @pytest.mark.parametrize(
     ("override", "nearest"),
     [
@@ -100,6 +158,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(mine, override, ne
         ("stages.student.links.maps.settings.taps=['encoder/9']", "has no tap 'encoder/9'"),
         ("stages.student.links.maps.student=studnet", "did you mean 'student'"),
         ("stages.student.links.maps.teacher=tacher", "did you mean 'teacher'"),
+        ("stages.student.trained.student.domains=['ct']", "one data set at a time"),
         ("stages.student.trained.student.network=unett", "did you mean 'unet'"),
         ("stages.student.trained.student.settings.widht=[4]", "did you mean 'width'"),
         ("stages.student.trained.student.settings.width=4", "width must be a list, found int 4"),

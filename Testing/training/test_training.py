@@ -349,6 +349,21 @@ def test_a_slice_wise_student_learns_from_a_volumetric_teacher(tiny, finished, t
     assert load_network(tmp_path / "run/student/student.pt")[0].dims == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("distil", {"teacher": "{width=[4, 8, 8]}", "student": "{width=[4, 4, 8]}"}),
+        ("lcov-net", dict.fromkeys(("teacher", "student"), "{width=[2, 2, 2, 2, 2]}")),
+    ],
+)
+def test_the_bundled_recipes_train_on_data_they_do_not_know(data, tmp_path, name, settings):
+    small = [f"stages.{role}.epochs=1" for role in settings]
+    small += [f"stages.{role}.trained.{role}.settings={s}" for role, s in settings.items()]
+    run(load_recipe(name, [*small, "workers=0", "split.folds=4"]), {"": data}, tmp_path / "run")
+    dice = json.loads((tmp_path / "run/summary.json").read_text())["stages"]["student"]
+    assert set(dice["held_out_dice"]["student"]) == {"Ball", "Tail"}
+
+
 def test_a_stage_can_start_from_the_weights_of_another(tiny, finished, tmp_path):
     teacher = finished[0] / "teacher/teacher.pt"
     recipe = tiny(f"stages.teacher.start.teacher='{teacher}'", "optim.learning_rate=1e-30")
