@@ -180,5 +180,6 @@ def _bar() -> Progress:
         TextColumn("{task.percentage:>3.0f}%", markup=False),
         TimeRemainingColumn(),
         console=_console(stream),
+        speed_estimate_period=24 * 3600,  # an epoch of training may last an hour
         transient=True,  # an error's sentence, or the result, then stands alone
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,12 +85,13 @@ def run(options: argparse.Namespace) -> None:
 
 
 class Watch:
-    """Shows a training: a bar per stage on a terminal, else a line every twentieth of a stage."""
+    """Shows a training: a bar per stage on a terminal, and a line every twentieth of a stage."""
 
     def __init__(self, terminal: Terminal):
         self._terminal = terminal
         self._bars = ExitStack()
         self._name, self._show = "", None
+        self._begun, self._epochs = 0.0, 0  # of the stage, in this process
 
     def __enter__(self) -> Watch:
         return self
@@ -98,34 +100,62 @@ class Watch:
         self._bars.__exit__(*problem)
 
     def __call__(self, event: Event) -> None:
-        if event.kind == "epoch":
+        if event.kind in ("checking", "measuring", "preparing"):
+            self._bar(f"{event.kind.capitalize()} the cases", event.share)
+        elif event.kind == "epoch":
             self._bar(f"Stage '{event.stage}'", event.share)
+            self._epochs += 1
             step = max(1, event.epoch.of // 20)
             if event.epoch.number % step == 0 or event.epoch.number == event.epoch.of:
-                self._terminal.print(_epoch_line(event))
-        elif event.kind in ("checking", "measuring", "preparing"):
-            self._bar(f"{event.kind.capitalize()} the cases", event.share)
+                self._terminal.print(_epoch_line(event, self._lasted() / self._epochs))
         else:
-            self._bars.close()
-            self._name = ""
-            self._terminal.print(event.text or f"Stage '{event.stage}': {event.kind}.")
+            self._close()
+            self._terminal.print(self._words(event))
+        if event.kind == "rehearsal":
+            self._begun, self._epochs = time.monotonic(), 0
+            self._bar(f"Stage '{event.stage}'", 0.0)
+
+    def _words(self, event: Event) -> str:
+        if event.kind == "trained":
+            return f"Stage '{event.stage}': trained in {duration(self._lasted())}."
+        if event.kind == "skipped":
+            return f"Stage '{event.stage}': trained before."
+        return event.text
+
+    def _lasted(self) -> float:
+        return time.monotonic() - self._begun
 
     def _bar(self, name: str, share: float) -> None:
         if name != self._name:
-            self._bars.close()
-            self._name, self._show = name, self._bars.enter_context(self._terminal.progress(name))
+            self._close()
+            bar = self._terminal.progress(name, announce=not name.startswith("Stage"))
+            self._name, self._show = name, self._bars.enter_context(bar)
         self._show(share)
 
+    def _close(self) -> None:
+        self._bars.close()
+        self._name = ""
 
-def _epoch_line(event: Event) -> str:
+
+def _epoch_line(event: Event, seconds: float) -> str:
+    """What an epoch brought, and how long the rest takes at so many seconds each."""
     epoch = event.epoch
     losses = ", ".join(f"{name} {value:.4f}" for name, value in epoch.losses.items())
-    dice = "; ".join(
-        f"{role} " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    parts = [f"{event.stage} epoch {epoch.number}/{epoch.of}: loss {losses}"]
+    parts += [
+        f"held-out Dice {role} " + ", ".join(f"{name} {dice:.4f}" for name, dice in scores.items())
         for role, scores in epoch.scores.items()
-    )
-    line = f"{event.stage} epoch {epoch.number}/{epoch.of}: loss {losses} ({epoch.seconds:.1f} s)"
-    return f"{line}; held-out Dice {dice}" if dice else line
+    ]
+    if epoch.number < epoch.of:
+        parts.append(f"{duration(seconds * (epoch.of - epoch.number))} left")
+    return "; ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def without_folders(word: str) -> str:
