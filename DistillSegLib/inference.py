@@ -28,7 +28,7 @@ from DistillSegLib.package import ModelPackage, Variant, load_package
 from DistillSegLib.regions import Region
 from DistillSegLib.runtime import Engine, Session
 from DistillSegLib.scope import check_scope, measure, scope_warnings
-from DistillSegLib.segmentations import Segmentation
+from DistillSegLib.segmentations import Segmentation, decoded
 from DistillSegLib.windows import ignore, never, sliding_window, whole_volume
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Segmenter:
             )
         with _timed(seconds, "labels"):
             classes = labels_on(seen[0], logits, prepared.grid, stride=self.variant.stride)
-            labelmap = self._decoded(classes)
+            labelmap = decoded(classes, manifest.labels)
             labelmap = postprocessing.apply(manifest.postprocessing, labelmap)
             found = sitk.GetArrayViewFromImage(labelmap).any()
             labelmap = paste(labelmap, whole[0]) if region else labelmap
@@ -221,13 +221,6 @@ class Segmenter:
             done.set()
             watcher.join()
             self._one_at_a_time.release()
-
-    def _decoded(self, classes: sitk.Image) -> sitk.Image:
-        """Class indices -> the label values of the package's table."""
-        values = self.package.manifest.labels.decode(sitk.GetArrayViewFromImage(classes))
-        image = sitk.GetImageFromArray(values)
-        image.CopyInformation(classes)
-        return image
 
     def _nothing_found(self) -> str:
         manifest = self.package.manifest

@@ -51,6 +51,13 @@ def volumes_ml(segmentation: Segmentation) -> dict[str, float]:
     return {label.name: float(counts[label.value]) * voxel_ml for label in segmentation.labels}
 
 
+def decoded(classes: sitk.Image, labels: LabelTable) -> sitk.Image:
+    """Class indices, as networks know them, -> the label values of a table, on the same grid."""
+    image = sitk.GetImageFromArray(labels.decode(sitk.GetArrayViewFromImage(classes)))
+    image.CopyInformation(classes)
+    return image
+
+
 def write_segmentation(segmentation: Segmentation, path: Path | str) -> Path:
     """Write a segmentation as `.seg.nrrd`, or as a bare label map (any other of `WRITABLE`).
 

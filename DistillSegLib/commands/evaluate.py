@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from DistillSegLib.commands import add_command, add_engine, add_tolerance, needs_training
-from DistillSegLib.errors import DatasetError, PackageError, RecipeError
-from DistillSegLib.records import nearest
+from DistillSegLib.errors import DatasetError, PackageError
 
 if TYPE_CHECKING:
     from DistillSegLib.commands.console import Terminal
@@ -79,7 +77,13 @@ def run(options: argparse.Namespace) -> None:
     terminal = Terminal(options.json)
     dataset = read_dataset(options.data)
     model = _of_run(options) if Path(options.model).is_dir() else _of_package(options)
-    segment, labels, provenance = model
+    segment, labels, channels, provenance = model
+    if len(channels) != len(dataset.channels):
+        raise DatasetError(
+            f"The model takes {len(channels)} images of a case ({', '.join(channels)}), "
+            f"'{dataset.name}' has {len(dataset.channels)} ({', '.join(dataset.channels)}); "
+            "evaluate it on a data set of the same kind."
+        )
     _check_labels(labels, dataset.labels, terminal)
     cases, which = choose_cases(dataset, options.cases, options.split, provenance)
     title = f"Evaluating {options.model} on {len(cases)} cases"
@@ -148,74 +152,52 @@ def _named_cases(dataset: Dataset, names: Sequence[str], where: str) -> tuple[Ca
     return tuple(known[name] for name in dict.fromkeys(names))
 
 
-def _of_package(
-    options: argparse.Namespace,
-) -> tuple[Callable[[Case], Segmentation], LabelTable, Mapping[str, Any]]:
+# What segments a case, its labels and channels, and where it comes from.
+Model = tuple[Callable[["Case"], "Segmentation"], "LabelTable", tuple[str, ...], Mapping[str, Any]]
+
+
+def _of_package(options: argparse.Namespace) -> Model:
     from DistillSegLib.inference import Segmenter
 
     segmenter = Segmenter(options.model, threads=options.threads, engine=options.engine)
     manifest = segmenter.package.manifest
 
     def segment(case: Case) -> Segmentation:
-        _check_channels(case, len(manifest.channels))
         return segmenter.segment(case.images)
 
-    return segment, manifest.labels, manifest.provenance
+    return segment, manifest.labels, manifest.channels, manifest.provenance
 
 
-def _of_run(
-    options: argparse.Namespace,
-) -> tuple[Callable[[Case], Segmentation], LabelTable, Mapping[str, Any]]:
-    """A run's network in torch, logits on the full grid."""
+def _of_run(options: argparse.Namespace) -> Model:
+    """A run's network in torch, on the processor, logits on the full grid."""
     from DistillSegLib.geometry import labels_on
     from DistillSegLib.images import read_image
     from DistillSegLib.labels import LabelTable
     from DistillSegLib.records import from_dict
-    from DistillSegLib.segmentations import Segmentation
+    from DistillSegLib.segmentations import Segmentation, decoded
 
     with needs_training():
+        import torch
+
         from DistillSegLib.training.checkpoints import load_network
+        from DistillSegLib.training.folder import checkpoint_of
         from DistillSegLib.training.plan import Plan
         from DistillSegLib.training.validation import torch_predictor, volume_logits
+    if options.threads:
+        torch.set_num_threads(options.threads)
     folder = Path(options.model)
-    net, facts = load_network(_checkpoint(folder, options.stage, options.role))
+    net, facts = load_network(checkpoint_of(folder, options.stage, options.role))
     plan, labels = from_dict(Plan, facts["plan"]), from_dict(LabelTable, facts["labels"])
     predict = torch_predictor(net)
 
     def segment(case: Case) -> Segmentation:
-        _check_channels(case, len(plan.channels))
         images = [read_image(path) for path in case.images]
         prepared = plan.preprocessing.apply(images)
         logits = volume_logits(net, prepared.array, predict, plan.window)
-        return Segmentation(labels_on(images[0], logits, prepared.grid), labels)
+        classes = labels_on(images[0], logits, prepared.grid)
+        return Segmentation(decoded(classes, labels), labels)
 
-    return segment, labels, facts["provenance"]
-
-
-def _checkpoint(folder: Path, stage: str | None, role: str | None) -> Path:
-    """The network of a run's stage: by default the last one's, and its only one."""
-    try:
-        recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
-        stages = {each["name"]: list(each["trained"]) for each in recipe["stages"]}
-    except (OSError, ValueError, LookupError, TypeError) as problem:
-        raise RecipeError(
-            f"'{folder}' is no folder of `distillseg train`: its recipe.json cannot be read "
-            f"({type(problem).__name__}); give a run or a .distillseg file."
-        ) from problem
-    stage = stage or list(stages)[-1]
-    if stage not in stages:
-        raise RecipeError(f"The run '{folder}' has no stage '{stage}'; {nearest(stage, stages)}")
-    roles = stages[stage]
-    if len(roles) > 1 and role is None:
-        raise RecipeError(f"Stage '{stage}' trained {', '.join(roles)}; choose one with --role.")
-    return folder / stage / f"{role or roles[0]}.pt"
-
-
-def _check_channels(case: Case, channels: int) -> None:
-    if len(case.images) != channels:
-        raise DatasetError(
-            f"Case '{case.id}' has {len(case.images)} images, the model takes {channels}."
-        )
+    return segment, labels, plan.channels, facts["provenance"]
 
 
 def _check_labels(model: LabelTable, data: LabelTable, terminal: Terminal) -> None:

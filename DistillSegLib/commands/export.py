@@ -7,7 +7,8 @@ import argparse
 from DistillSegLib.commands import add_command, needs_training
 
 EXAMPLES = """
-distillseg export run --stage student --card fast.toml --out liver-fast-1.0.0.distillseg
+distillseg export run --stage student --card card.toml --out liver-fast-1.0.0.distillseg
+distillseg export run --stage teacher --card teacher.toml --out liver-reference-1.0.0.distillseg
 """
 
 
@@ -17,7 +18,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         commands,
         "export",
         help="make a model package of a training run",
-        description="The package is checked as the program that uses it will check it.",
+        description="The package is checked as the program that uses it will check it. The card "
+        "is TOML with the keys id, version, title, description, intended_use, licence and "
+        "attribution, and, if you like, not_for, known_failures, citation, modality, overlap, "
+        "postprocessing, and scores: a file of `distillseg evaluate --json`, for the table of "
+        "the model card.",
         examples=EXAMPLES,
     )
     parser.add_argument("folder", metavar="RUN", help="the folder that `distillseg train` wrote")

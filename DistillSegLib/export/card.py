@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,20 @@ class CardConfig:
     postprocessing: tuple[Step, ...] = ()
 
 
+_KEYS = ", ".join(field.name for field in fields(CardConfig))
+
+
 def read_card(path: Path | str) -> CardConfig:
     """Read the person's part; PackageError names what is missing or misspelt."""
     try:
         plain = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
+    except OSError as problem:
         raise PackageError(
-            f"The card '{path}' cannot be read as TOML ({problem}); check the path and the file."
+            f"The card '{path}' could not be read ({problem.strerror or problem}); check the path."
+        ) from problem
+    except ValueError as problem:  # TOMLDecodeError, UnicodeDecodeError
+        raise PackageError(
+            f"The card '{path}' is not valid TOML ({problem}); its keys are {_KEYS}."
         ) from problem
     try:
         return from_dict(CardConfig, plain, error=PackageError)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from DistillSegLib.errors import DistillSegError, PackageError
+from DistillSegLib.errors import DistillSegError
 from DistillSegLib.export.card import CardConfig, card_text, read_card, read_scores
 from DistillSegLib.export.onnx import export_onnx, exported, slow_operators
 from DistillSegLib.files import replacing
@@ -30,6 +30,7 @@ from DistillSegLib.package import read_package, write_package
 from DistillSegLib.records import from_dict
 from DistillSegLib.training.cache import open_cache
 from DistillSegLib.training.checkpoints import load_network
+from DistillSegLib.training.folder import checkpoint_of
 from DistillSegLib.training.plan import Plan
 from DistillSegLib.training.validation import single_pass
 
@@ -57,7 +58,7 @@ def build_package(
     """
     run, card = Path(run), Path(card)
     config = read_card(card)
-    net, checkpoint = load_network(_checkpoint(run / stage, role))
+    net, checkpoint = load_network(checkpoint_of(run, stage, role))
     plan = from_dict(Plan, checkpoint["plan"])
     labels = from_dict(LabelTable, checkpoint["labels"])
     test = None  # read before the export, which takes a minute
@@ -165,18 +166,6 @@ def _peak_bytes(path: Path, shape: Sequence[int]) -> int:
             "close other programs and export again."
         )
     return int(done.stdout)
-
-
-def _checkpoint(stage: Path, role: str | None) -> Path:
-    """The network of a stage: the role asked for, or its only one."""
-    found = {path.stem: path for path in sorted(stage.glob("*.pt")) if path.stem != "state"}
-    if role is None and len(found) == 1:
-        return next(iter(found.values()))
-    if role in found:
-        return found[role]
-    asked = f"no role '{role}'" if role else f"{len(found)} networks"
-    known = f"choose from {', '.join(found)}" if found else "train the stage first"
-    raise PackageError(f"The stage '{stage}' has {asked}; {known}.")
 
 
 def _real_windows(run: Path, multiple: int, minimum: int) -> list[NDArray[np.float32]]:

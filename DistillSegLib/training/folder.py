@@ -9,7 +9,7 @@ from typing import Any
 
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.files import write_text
-from DistillSegLib.records import to_dict
+from DistillSegLib.records import nearest, to_dict
 from DistillSegLib.training.devices import MACHINE
 from DistillSegLib.training.plan import Plan
 from DistillSegLib.training.recipe import Recipe
@@ -33,6 +33,31 @@ def check_plan(plan: Plan, out: Path) -> None:
     """RecipeError if a begun run has another plan: its data are not those it was begun with."""
     if (out / "plan.json").is_file():
         _check_same(read(out / "plan.json"), to_dict(plan), out, "plan")
+
+
+def checkpoint_of(run: Path, stage: str | None = None, role: str | None = None) -> Path:
+    """The network of a run's stage: by default of the last one, and the only one it trained.
+
+    Raises:
+        RecipeError: no run, stage or role of that name, or several roles to choose from.
+    """
+    try:
+        recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+        stages = {each["name"]: list(each["trained"]) for each in recipe["stages"]}
+    except (OSError, ValueError, LookupError, TypeError) as problem:
+        raise RecipeError(
+            f"'{run}' is no folder of `distillseg train`: its recipe.json cannot be read "
+            f"({type(problem).__name__}); give the folder of a run."
+        ) from problem
+    stage = stage or list(stages)[-1]
+    if stage not in stages:
+        raise RecipeError(f"The run '{run}' has no stage '{stage}'; {nearest(stage, stages)}")
+    roles = stages[stage]
+    if role is not None and role not in roles:
+        raise RecipeError(f"Stage '{stage}' trained no role '{role}'; {nearest(role, roles)}")
+    if role is None and len(roles) > 1:
+        raise RecipeError(f"Stage '{stage}' trained {', '.join(roles)}; choose one with --role.")
+    return run / stage / f"{role or roles[0]}.pt"
 
 
 def _check_same(

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from DistillSegLib.errors import PackageError
+from DistillSegLib.errors import PackageError, RecipeError
 from DistillSegLib.export import packaging
 from DistillSegLib.export.card import read_card
 from DistillSegLib.export.onnx import export_onnx, slow_operators
@@ -223,7 +223,8 @@ def run(tmp_path):
     folder.mkdir(parents=True)
     origin = Origin(plan, labels, {"name": "phantom"}, provenance)
     save_network(folder / "student.pt", net, config, origin)
-    (folder / "state.pt").write_bytes(b"of an interrupted stage")
+    recipe = {"name": "phantom", "stages": [{"name": "student", "trained": {"student": {}}}]}
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps(recipe))
     (tmp_path / "card.toml").write_text(CARD)
     return tmp_path / "run"
 
@@ -316,7 +317,7 @@ def test_scores_that_are_none_are_refused(run, tmp_path, no_export, found, words
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("id = ", "cannot be read as TOML"),
+        ("id = ", "is not valid TOML .* its keys are id, version, title"),
         (CARD.replace("title", "titel"), "did you mean 'title'"),
         (CARD.replace("licence", "#"), "lacks the field 'licence'"),
     ],
@@ -328,12 +329,16 @@ def test_a_card_that_lacks_something_is_refused(tmp_path, text, words):
 
 
 def test_a_stage_that_was_not_trained_is_named(run, tmp_path):
-    with pytest.raises(PackageError, match="0 networks; train the stage first"):
-        build_package(run, stage="teacher", card=tmp_path / "card.toml", out=tmp_path / "x")
-    with pytest.raises(PackageError, match="no role 'teacher'; choose from student"):
-        build_package(
-            run, stage="student", role="teacher", card=tmp_path / "card.toml", out=tmp_path / "x"
-        )
+    files = {"card": tmp_path / "card.toml", "out": tmp_path / "x"}
+    with pytest.raises(RecipeError, match="has no stage 'studnet'; did you mean 'student'"):
+        build_package(run, stage="studnet", **files)
+    with pytest.raises(RecipeError, match="trained no role 'teacher'; Known: student"):
+        build_package(run, stage="student", role="teacher", **files)
+    with pytest.raises(RecipeError, match="is no folder of `distillseg train`"):
+        build_package(tmp_path / "nowhere", stage="student", **files)
+    (run / "student" / "student.pt").unlink()
+    with pytest.raises(RecipeError, match="train that stage first"):
+        build_package(run, stage="student", **files)
 
 
 def test_the_check_window_is_no_patient_and_always_the_same():
