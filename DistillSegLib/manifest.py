@@ -7,7 +7,7 @@ program with its name.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -24,6 +24,7 @@ RESERVED = MANIFEST, CARD, CHECK, SUMS = (
     "check.npz",
     "SHA256SUMS",
 )
+CHECK_EDGE = 64  # voxels
 LARGEST = 2048  # voxels of a window along an axis
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -138,6 +139,11 @@ class Manifest:
             raise ValueError(problem)
 
     @property
+    def check_shape(self) -> tuple[int, ...]:
+        """(d, h, w) of the window in check.npz."""
+        return check_shape(self.window, multiple=self.multiple, minimum=self.minimum)
+
+    @property
     def name(self) -> str:
         """Id and version, such as "hippocampus-fast-1.0.0"."""
         return f"{self.id}-{self.version}"
@@ -179,3 +185,12 @@ class Manifest:
             yield f"overlap is {self.overlap}; use 0 or more and less than 1."
         if not (isfinite(self.tolerance) and self.tolerance > 0):
             yield f"tolerance is {self.tolerance}; it must be above zero."
+
+
+def check_shape(window: Sequence[int], *, multiple: int, minimum: int) -> tuple[int, ...]:
+    """What a check runs on: the window, but no edge beyond `CHECK_EDGE` where the network allows.
+
+    The logits of 17 classes in a window of 128 x 128 x 128 voxels are 140 MB, the model may be 3.
+    """
+    edge = max(CHECK_EDGE // multiple, -(-minimum // multiple), 1) * multiple
+    return tuple(min(size, edge) for size in window)

@@ -92,9 +92,9 @@ class ModelPackage:
     def check_window(self, variant: Variant) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Input (1, C, d, h, w) and expected logits (1, K, d/s, h/s, w/s)."""
         manifest = self.manifest
-        coarse = [n // variant.stride for n in manifest.window]
+        coarse = [n // variant.stride for n in manifest.check_shape]
         shapes = {
-            "window": (1, len(manifest.channels), *manifest.window),
+            "window": (1, len(manifest.channels), *manifest.check_shape),
             _logits(variant): (1, manifest.labels.classes, *coarse),
         }
         with _damage_named(self.path), zipfile.ZipFile(io.BytesIO(self._read(CHECK))) as arrays:

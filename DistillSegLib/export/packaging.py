@@ -24,7 +24,7 @@ from DistillSegLib.export.onnx import export_onnx, exported, slow_operators
 from DistillSegLib.files import replacing
 from DistillSegLib.inference import self_check
 from DistillSegLib.labels import LabelTable
-from DistillSegLib.manifest import FORMAT, Manifest, TestResult, Variant
+from DistillSegLib.manifest import FORMAT, Manifest, TestResult, Variant, check_shape
 from DistillSegLib.networks import count_parameters, smallest_size
 from DistillSegLib.package import read_package, write_package
 from DistillSegLib.records import from_dict
@@ -81,7 +81,8 @@ def build_package(
             log.warning("The model holds operators that run slowly: %s.", ", ".join(slow))
         model = path.read_bytes()
         bytes_per_voxel = measure_memory(path, len(plan.channels), net.multiple)
-    window = check_window(len(plan.channels), plan.window)
+    shape = check_shape(plan.window, multiple=net.multiple, minimum=smallest_size(net))
+    window = check_window(len(plan.channels), shape)
     with torch.no_grad():
         logits = exported(net, coarse=coarse)(torch.from_numpy(window)).numpy()
     variant = Variant(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from DistillSegLib.errors import PackageError
+from DistillSegLib.manifest import check_shape
 from DistillSegLib.package import load_package, read_package
 from Testing.models import LABELS, WINDOW, manifest, threshold_logits, write_tiny_package
 
@@ -229,6 +230,19 @@ def test_a_size_that_is_declared_too_small_is_refused(path):
     data[place + 24 : place + 28] = struct.pack("<I", 10)
     path.write_bytes(data)
     assert "damaged" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("window", "minimum", "shape"),
+    [
+        ((32, 256, 48), 16, (32, 64, 48)),
+        ((128, 128, 128), 16, (64, 64, 64)),
+        ((96, 96, 96), 96, (96, 96, 96)),  # no smaller than the network takes
+    ],
+)
+def test_a_check_does_not_grow_with_the_window(window, minimum, shape):
+    assert check_shape(window, multiple=16, minimum=minimum) == shape
+    assert check_shape((100, 50, 50), multiple=50, minimum=50) == (50, 50, 50)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 4, 6, 9), (10**6, 10**6, 10**6), ()])
