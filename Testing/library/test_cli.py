@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -298,7 +299,15 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(folder, capsys, monkeypa
     assert sorted(os.listdir(".")) == ["scan.nii.gz", "threshold.distillseg"]
 
 
-def test_ctrl_c_stops_the_network_and_leaves_nothing(folder, capsys, monkeypatch):
+@pytest.fixture
+def hearing_ctrl_c():
+    """A shell that runs the tests in the background has them ignore it, and would wait for ever."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_stops_the_network_and_leaves_nothing(folder, capsys, monkeypatch, hearing_ctrl_c):
     def segment_for_ever(self, images, *, cancelled, **settings):
         _thread.interrupt_main()  # what Ctrl-C does
         while not cancelled():
