@@ -6,6 +6,8 @@ A new term in TERMS is covered by itself; where its defaults do not suffice, giv
 from __future__ import annotations
 
 import math
+import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,8 +21,19 @@ from DistillSegLib.distill.views import Batch, Tapped, Term, View, resize_label
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.networks.unet import UNet
 
+
+def example() -> Term:
+    """The term that CONTRIBUTING.md shows, made from its text."""
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = textwrap.dedent(text.split("   ```python\n")[1].split("   ```")[0])
+    names = {"__name__": "example"}
+    exec(compile(code, "CONTRIBUTING.md", "exec", dont_inherit=True), names)
+    return names["PredictionGap"]()
+
+
 SETTINGS: dict[str, dict] = {}
 EVERY = [pytest.param(term(**SETTINGS.get(name, {})), id=name) for name, term in TERMS.items()]
+EVERY += [pytest.param(example(), id="example")]
 NOT_AT_MINIMUM = "Not at its minimum when student equals teacher"
 
 

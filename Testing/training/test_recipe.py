@@ -125,7 +125,8 @@ def test_the_reference_shows_every_network_and_its_settings():
         assert f'"{name}"' in text
         for setting in list(inspect.signature(network).parameters)[2:]:  # after channels, classes
             assert re.search(rf"\b{setting} = ", text), setting
-    assert all(f'"{term}"' in text for term in TERMS)
+    for term in TERMS:
+        assert f'"{term}"' in text, term
 
 
 @pytest.mark.parametrize(
