@@ -285,9 +285,11 @@ i.bar { display: block; height: 3px; margin: .2rem 0 0 auto; background: var(--b
 figure { margin: .8rem 0 1.2rem; padding: .8rem; background: var(--soft); border-radius: 8px;
   break-inside: avoid; }
 figcaption { margin-bottom: .5rem; overflow-wrap: anywhere; line-height: 1.4; }
-.panels { display: grid; grid-template-columns: repeat(4, 1fr); gap: .7rem; }
-.panels:not(:has(.panel:nth-child(4))) { grid-template-columns: repeat(3, 1fr); }
-@media (max-width: 760px) { .panels { grid-template-columns: repeat(2, 1fr) !important; } }
+.panels { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: .7rem; }
+.panels:not(:has(.panel:nth-child(4))) { grid-template-columns: repeat(3, minmax(0, 1fr)); }
+@media (max-width: 760px) {
+  .panels { grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }
+}
 .panel p { margin: 0 0 .25rem; font-size: .84rem; font-weight: 600; white-space: nowrap;
   overflow: hidden; text-overflow: ellipsis; }
 .panel svg { display: block; width: 100%; max-height: 420px; background: #000; border-radius: 4px; }

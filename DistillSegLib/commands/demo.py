@@ -96,7 +96,11 @@ def run(options: argparse.Namespace) -> None:
         with terminal.progress(f"Segmenting with {name}") as on_progress:
             measured.append(_in_own_process(name, sample, out, options, on_progress))
     fast, reference = (
-        replace(read_segmentation(out / f"{model.package}.seg.nrrd"), warnings=model.warnings)
+        replace(
+            read_segmentation(out / f"{model.package}.seg.nrrd"),
+            source=model.package,
+            warnings=model.warnings,
+        )
         for model in measured
     )
     with terminal.progress("Comparing and writing the report"):
