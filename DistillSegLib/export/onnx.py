@@ -27,7 +27,7 @@ from DistillSegLib.files import replacing
 from DistillSegLib.runtime import Session
 
 OPSET = 18
-TOLERANCE = 1e-4  # of any logit, between torch and ONNX Runtime
+TOLERANCE = 1e-4  # between torch and ONNX Runtime, see `Parity`
 INPUT, OUTPUT = "image", "logits"
 
 
@@ -36,11 +36,13 @@ class Parity:
     """How far ONNX Runtime is from torch.
 
     Attributes:
-        max_abs_difference: of any logit, over all windows.
+        max_difference: of any logit, over all windows; where a window's largest logit exceeds 1, as
+            a share of that. Both sum in 32 bits, in another order: instance norm of a slice of
+            256 x 256 voxels moves logits of 5 by 2e-4.
         windows: how many were compared.
     """
 
-    max_abs_difference: float
+    max_difference: float
     windows: int
 
 
@@ -97,10 +99,10 @@ def export_onnx(
         onnx.checker.check_model(model, full_check=True)
         temporary.write_bytes(model.SerializeToString(deterministic=True))
         parity = compare(function, Session(temporary, engine="onnxruntime"), windows)
-        if not parity.max_abs_difference <= TOLERANCE:  # also true for NaN
+        if not parity.max_difference <= TOLERANCE:  # also true for NaN
             raise PackageError(
-                f"ONNX Runtime's logits differ from torch's by {parity.max_abs_difference:.2g}, "
-                f"more than {TOLERANCE:.0e}; an operation of the network is exported wrongly."
+                f"ONNX Runtime's logits differ from torch's by {parity.max_difference:.2g}, "
+                f"more than {TOLERANCE:.0e} of the largest; an operation is exported wrongly."
             )
     return parity
 
@@ -108,7 +110,7 @@ def export_onnx(
 def compare(
     function: nn.Module, session: Session, windows: Sequence[NDArray[np.float32]]
 ) -> Parity:
-    """The largest difference of any logit between torch and a session."""
+    """The largest difference between torch and a session."""
     largest = 0.0
     for window in windows:
         with torch.no_grad():
@@ -119,7 +121,8 @@ def compare(
                 f"For {window.shape} ONNX Runtime gives logits {found.shape}, torch "
                 f"{expected.shape}; the network fixes a size that must stay free."
             )
-        largest = float(np.maximum(largest, np.abs(found - expected).max()))
+        scale = max(1.0, float(np.abs(expected).max()))
+        largest = float(np.maximum(largest, np.abs(found - expected).max() / scale))
     return Parity(largest, len(windows))
 
 
