@@ -79,9 +79,10 @@ def run(options: argparse.Namespace) -> None:
             on_event=watch,
             command=shlex.join(["distillseg", *map(without_folders, options.words)]),
         )
-    rows = [[role, path] for role, path in networks.items()]
-    terminal.table(["stage/role", "network"], rows)
-    terminal.write_json(networks)
+    if networks:  # of several processes, one speaks
+        rows = [[role, path] for role, path in networks.items()]
+        terminal.table(["stage/role", "network"], rows)
+        terminal.write_json(networks)
 
 
 class Watch:

@@ -84,7 +84,7 @@ def run(
         command: how this run was started, for model cards.
 
     Returns:
-        "stage/role" -> checkpoint.
+        "stage/role" -> checkpoint; nothing in the further processes that several devices need.
 
     Raises:
         RecipeError, DatasetError: before anything is computed, wherever that is possible.
@@ -119,7 +119,7 @@ def run(
                 stage.name: read(out / stage.name / "summary.json") for stage in recipe.stages
             }
             write(out / "summary.json", {"provenance": provenance, "stages": stages})
-    return finished
+    return finished if fabric.is_global_zero else {}
 
 
 def _open(
