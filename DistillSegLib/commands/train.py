@@ -167,6 +167,8 @@ def without_folders(word: str) -> str:
     Folders tell about a user's machine, sometimes about a patient, and nothing about the training.
     """
     key, equals, value = word.rpartition("=")
+    if key.startswith("stages.") and not value.endswith(".pt"):
+        return word  # a setting, such as stages.student.frozen.teacher=teacher/teacher
     return f"{key}{equals}{Path(value).name or value}"
 
 

@@ -224,6 +224,15 @@ def _manifest(
         citation=config.citation,
         postprocessing=config.postprocessing,
         test=test,
-        recipe=checkpoint["recipe"],
+        recipe=published_recipe(checkpoint["recipe"]),
         provenance=checkpoint["provenance"],
     )
+
+
+def published_recipe(plain: Any) -> Any:
+    """A recipe with checkpoints from elsewhere by name: folders tell about a user's machine."""
+    if isinstance(plain, dict):
+        return {key: published_recipe(value) for key, value in plain.items()}
+    if isinstance(plain, (list, tuple)):
+        return [published_recipe(value) for value in plain]
+    return Path(plain).name if isinstance(plain, str) and plain.endswith(".pt") else plain

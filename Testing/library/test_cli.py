@@ -462,6 +462,8 @@ def test_the_command_is_published_without_the_users_folders():
         ("ct=/data/CT/dataset.json", "ct=dataset.json"),
         ("--out=../runs/one", "--out=one"),
         ("stages.student.epochs=3", "stages.student.epochs=3"),
+        ("stages.s.frozen.teacher=a/b", "stages.s.frozen.teacher=a/b"),
+        ("stages.s.frozen.teacher=/home/jane/t.pt", "stages.s.frozen.teacher=t.pt"),
         ("--set", "--set"),
         ("/", "/"),
     ):

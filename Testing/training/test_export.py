@@ -15,7 +15,7 @@ from DistillSegLib.errors import PackageError, RecipeError
 from DistillSegLib.export import packaging
 from DistillSegLib.export.card import read_card
 from DistillSegLib.export.onnx import compare, export_onnx, slow_operators
-from DistillSegLib.export.packaging import build_package, check_window
+from DistillSegLib.export.packaging import build_package, check_window, published_recipe
 from DistillSegLib.inference import self_check
 from DistillSegLib.labels import label_table
 from DistillSegLib.networks import NetworkConfig, build_network, count_parameters, lcovnet
@@ -349,6 +349,12 @@ def test_a_stage_that_was_not_trained_is_named(run, tmp_path):
     (run / "student" / "student.pt").unlink()
     with pytest.raises(RecipeError, match="train that stage first"):
         build_package(run, stage="student", **files)
+
+
+def test_a_recipe_is_published_without_the_users_folders():
+    stage = {"name": "s", "frozen": {"teacher": "/home/jane/t.pt", "other": "a/b"}}
+    told = published_recipe({"stages": [stage], "seed": 1})
+    assert told["stages"][0]["frozen"] == {"teacher": "t.pt", "other": "a/b"}
 
 
 def test_the_check_window_is_no_patient_and_always_the_same():
