@@ -141,6 +141,15 @@ def test_our_networks_export_without_slow_operators(tmp_path, name, settings):
     assert weights < count_parameters(net) + 100  # side heads are dropped, not brought along
 
 
+@pytest.mark.slow
+def test_the_whole_lcov_net_exports(tmp_path):
+    config = NetworkConfig("lcovnet", {"width": [2, 2, 4, 4, 4], "deep_supervision": False})
+    net = build_network(config, 1, 3)
+    parity = export_onnx(trained(net), (32, 32, 32), tmp_path / "model.onnx", multiple=16)
+    assert parity.max_difference < 1e-4
+    assert slow_operators(tmp_path / "model.onnx") == []
+
+
 def test_slow_operators_are_named(tmp_path):
     class Slow(nn.Module):
         def __init__(self):
