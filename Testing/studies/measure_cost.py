@@ -22,18 +22,27 @@ from DistillSegLib import Segmenter
 from DistillSegLib.files import write_text
 from DistillSegLib.images import read_image
 from DistillSegLib.places import resources
+from DistillSegLib.runtime import Session
+from DistillSegLib.windows import whole_volume
 
 
 def measure(packages: list[str], image: Path, repeats: int) -> dict:
     """CPU milliseconds of each package on one image, and the ratio of last to first."""
     volume = read_image(image)
     segmenters = {name: Segmenter(name, threads=1, engine="onnxruntime") for name in packages}
+    manifests = {name: segmenter.package.manifest for name, segmenter in segmenters.items()}
+    images = {name: m.preprocessing.apply([volume]).array for name, m in manifests.items()}
+    multiple = {name: manifest.multiple for name, manifest in manifests.items()}
+    stride = {name: segmenter.variant.stride for name, segmenter in segmenters.items()}
+    sessions = {
+        name: Session(s.package.model_bytes(s.variant), threads=1, engine="onnxruntime")
+        for name, s in segmenters.items()
+    }
     costs = {name: {"network": [], "image": []} for name in packages}
     for number in range(repeats + 1):  # the first turn warms up
         for name, segmenter in segmenters.items():
-            prepared = segmenter.package.manifest.preprocessing.apply([volume])
             start = time.process_time()
-            segmenter._logits(prepared.array, lambda _share: None, lambda: False)
+            whole_volume(images[name], sessions[name], multiple=multiple[name], stride=stride[name])
             network = time.process_time() - start
             start = time.process_time()
             segmenter.segment(volume)
