@@ -103,31 +103,26 @@ class Distillation(nn.Module):
             A table: role, parameters, what it sees and says; each loss.
 
         Raises:
-            RecipeError: logits of different classes or grids across a link, a loss that is not
-                finite, trained weights that no loss reaches. Each in one sentence.
+            RecipeError: logits of different classes or grids across a link, a term that refuses
+                what it is given, a loss that is not finite, trained weights that no loss reaches.
+                Each in one sentence, with the table of roles, taps and shapes below it.
         """
         self.train()
         views = self.views(batch)
-        for name, link in self.links.items():
-            self._check_link(name, link, views)
-        losses = self.losses(batch, views)
-        for name, loss in losses.items():
-            if not torch.isfinite(loss):
-                raise RecipeError(
-                    f"Link '{name}' gives {loss.item()} on the first batch; check the data for "
-                    "values that are not finite and the link's settings."
-                )
-        losses[TOTAL].backward()
-        unreached = [
-            name for name, weight in self.trained.named_parameters() if weight.grad is None
-        ]
-        self.zero_grad(set_to_none=True)
-        if unreached:
-            raise RecipeError(
-                f"No loss reaches {len(unreached)} trained weights ({', '.join(unreached[:3])} …); "
-                "link a term to them, or build the network without them."
-            )
-        return self._table(views, losses)
+        roles = self._roles(views)
+        losses = {}
+        try:
+            for name, link in self.links.items():
+                self._check_link(name, link, views)
+                losses[name] = self._loss(name, link, batch, views)
+            losses[TOTAL] = sum(link.weight * losses[name] for name, link in self.links.items())
+            losses[TOTAL].backward()
+            self._check_reached()
+        except RecipeError as problem:
+            raise RecipeError(f"{problem}\n{roles}") from problem
+        finally:
+            self.zero_grad(set_to_none=True)
+        return f"{roles}\n{self._losses(losses)}"
 
     def _check_link(self, name: str, link: Link, views: Mapping[str, View]) -> None:
         if not link.term.guided:
@@ -144,14 +139,41 @@ class Distillation(nn.Module):
                 f"'{link.teacher}' on {tuple(teacher.shape[2:])}; both must keep the image's grid."
             )
 
-    def _table(self, views: Mapping[str, View], losses: Mapping[str, Tensor]) -> str:
+    def _loss(self, name: str, link: Link, batch: Batch, views: Mapping[str, View]) -> Tensor:
+        """A link's loss, once the term has accepted what it is given."""
+        guide = views[link.teacher].detached() if link.term.guided else None
+        try:
+            loss = link.term(batch, views[link.student], guide)
+        except ValueError as problem:
+            raise RecipeError(f"Link '{name}': {problem}") from problem
+        if not torch.isfinite(loss):
+            raise RecipeError(
+                f"Link '{name}' gives {loss.item()} on the first batch; check the data for "
+                "values that are not finite and the link's settings."
+            )
+        return loss
+
+    def _check_reached(self) -> None:
+        unreached = [
+            name for name, weight in self.trained.named_parameters() if weight.grad is None
+        ]
+        if unreached:
+            raise RecipeError(
+                f"No loss reaches {len(unreached)} trained weights ({', '.join(unreached[:3])} …); "
+                "link a term to them, or build the network without them."
+            )
+
+    def _roles(self, views: Mapping[str, View]) -> str:
         rows = [f"{'role':<12}{'parameters':>12}  logits and taps (B, K or C, D, H, W)"]
         for role, net in [*self.trained.items(), *self.frozen.items()]:
             size = sum(weight.numel() for weight in net.parameters())
             state = "  frozen" if role in self.frozen else ""
             rows.append(f"{role:<12}{size:>12,}  {tuple(views[role].logits.shape)}{state}")
             rows += [f"  {tap:<22}  {tuple(t.shape)}" for tap, t in views[role].taps.items()]
-        rows.append(f"{'loss':<12}{'now':>12}  weight and term")
+        return "\n".join(rows)
+
+    def _losses(self, losses: Mapping[str, Tensor]) -> str:
+        rows = [f"{'loss':<12}{'now':>12}  weight and term"]
         for name, loss in losses.items():
             link = self.links.get(name)
             what = f"  {link.weight:g} x {link.term}" if link else ""

@@ -32,6 +32,7 @@ class LabelLoss:
     dice: float = 1.0
     cross_entropy: float = 1.0
     guided = False
+    couples_batch = True
 
     def __call__(self, batch: Batch, student: View, teacher: View | None = None) -> Tensor:
         loss = DiceCELoss(

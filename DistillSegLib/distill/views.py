@@ -56,6 +56,13 @@ class View:
 class Term(Protocol):
     """A loss between what the student and its guide said; a frozen dataclass that is called.
 
+    It computes in 32 bits, whatever the precision of the run. What it cannot work with (features of
+    another shape, a batch of one domain) it refuses with a ValueError that says so; the rehearsal
+    adds the name of the link.
+
+    A term whose value for a batch is not the mean of its values for the samples (Dice over the
+    batch) sets `couples_batch = True`: among several processes each computes it on its own share.
+
     Attributes:
         taps: names of the features it needs, from student and teacher alike.
         guided: whether it needs a teacher.
