@@ -68,7 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as problem:
         if debug:
             traceback.print_exc()
-        return _say(_sentence(problem), FAILED)
+        code = _say(_sentence(problem), FAILED)
+        for note in getattr(problem, "__notes__", ()):  # a table, such as a rehearsal's
+            print("\n".join(map(harmless, note.splitlines())), file=sys.stderr)
+        return code
 
 
 def _sentence(problem: Exception) -> str:

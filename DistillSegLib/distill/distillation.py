@@ -105,7 +105,7 @@ class Distillation(nn.Module):
         Raises:
             RecipeError: logits of different classes or grids across a link, a term that refuses
                 what it is given, a loss that is not finite, trained weights that no loss reaches.
-                Each in one sentence, with the table of roles, taps and shapes below it.
+                Each in one sentence, with the table of roles, taps and shapes as its note.
         """
         self.train()
         views = self.views(batch)
@@ -119,7 +119,8 @@ class Distillation(nn.Module):
             losses[TOTAL].backward()
             self._check_reached()
         except RecipeError as problem:
-            raise RecipeError(f"{problem}\n{roles}") from problem
+            problem.__notes__ = [roles]  # add_note, which Python 3.10 lacks
+            raise
         finally:
             self.zero_grad(set_to_none=True)
         return f"{roles}\n{self._losses(losses)}"

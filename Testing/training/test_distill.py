@@ -276,7 +276,20 @@ def test_roles_and_links_that_do_not_fit_are_refused(trained, frozen, links, sen
 def test_rehearsal_names_a_teacher_that_does_not_fit(teacher, sentence):
     links = {"maps": Link(PredictionMaps())}
     distillation = Distillation({"student": convolution(3)}, {"teacher": teacher}, links)
-    with pytest.raises(RecipeError, match=sentence):
+    with pytest.raises(RecipeError, match=sentence) as stopped:
+        distillation.rehearse(batch())
+    (table,) = stopped.value.__notes__
+    assert "student 6 (2, 3, 16, 16, 32)" in " ".join(table.split())
+
+
+def test_rehearsal_adds_the_link_to_what_a_term_refuses():
+    class Choosy(PredictionMaps):
+        def __call__(self, batch, student, teacher):
+            raise ValueError("the batch holds one domain only; give a second one.")
+
+    links = {"agreement": Link(Choosy())}
+    distillation = Distillation({"student": convolution(3)}, {"teacher": convolution(3)}, links)
+    with pytest.raises(RecipeError, match="Link 'agreement': the batch holds one domain only"):
         distillation.rehearse(batch())
 
 
