@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,23 +18,30 @@ MACHINE = ("accelerator", "devices", "nodes", "strategy", "workers")  # may diff
 
 
 def make_fabric(recipe: Recipe) -> Fabric:
-    """Fabric as the recipe asks. RecipeError where this machine cannot give it."""
+    """Fabric as the recipe asks. RecipeError where this machine cannot give it.
+
+    Under `torchrun`, which says how many processes there are, that decides on devices and nodes.
+    """
     precision = recipe.precision
     if precision == "auto":
         gpu = torch.cuda.is_available() and recipe.accelerator != "cpu"
         precision = "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
+    devices, nodes = recipe.devices, recipe.nodes
+    if torch.distributed.is_torchelastic_launched():
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
     try:
         fabric = Fabric(
             accelerator=recipe.accelerator,
-            devices=recipe.devices,
-            num_nodes=recipe.nodes,
+            devices=devices,
+            num_nodes=nodes,
             strategy=recipe.strategy,
             precision=precision,
         )
     except (RuntimeError, ValueError) as problem:
         raise RecipeError(
             f"This machine cannot train with accelerator '{recipe.accelerator}', devices "
-            f"{recipe.devices}, strategy '{recipe.strategy}' and precision '{precision}' "
+            f"{devices}, strategy '{recipe.strategy}' and precision '{precision}' "
             f"({problem}); change them with --set."
         ) from problem
     fabric.launch()
