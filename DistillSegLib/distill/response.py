@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,16 +16,24 @@ from DistillSegLib.distill.views import Batch, View
 class PredictionMaps:
     """Voxel-wise knowledge distillation (Hinton et al., 2015, arXiv:1503.02531, section 2).
 
-        L = T^2 * mean over voxels of KL( softmax(t / T) || softmax(s / T) )
+        forward:  L = T^2 * mean over voxels of KL( softmax(t / T) || softmax(s / T) )
+        reverse:  L = T^2 * mean over voxels of KL( softmax(s / T) || softmax(t / T) )
 
-    T^2 keeps the size of the gradient independent of the temperature. With T = 4 this is the
-    prediction-map term that EMKD's released code computes (Qin et al., IEEE TMI 2021).
+    T^2 keeps the size of the gradient independent of the temperature. Forward makes the student
+    cover all that the teacher holds possible; reverse, keep to what it holds likely.
 
-    Differs from EMKD's paper: there the arguments of KL are the other way round and no temperature
-    is named; this order makes the student cover all that the teacher holds possible.
+    As in EMKD's paper (Qin et al., IEEE TMI 2021): direction = "reverse", temperature = 1.0. As in
+    its released code: direction = "forward", temperature = 4.0. **Differs from the released code**:
+    that reshapes (B, 2, H, W) to rows of two without moving the classes last; the value is the
+    same, the rows are not pixels.
+
+    Attributes:
+        standardise: z-scores over the classes replace the logits on both sides, see `standardise`.
     """
 
     temperature: float = 2.0
+    direction: Literal["forward", "reverse"] = "forward"
+    standardise: bool = False
     taps: tuple[str, ...] = ()
     guided = True
 
@@ -33,10 +43,35 @@ class PredictionMaps:
 
     def __call__(self, batch: Batch, student: View, teacher: View) -> Tensor:
         voxels = student.logits[:, 0].numel()  # B * D * H * W
-        divergence = functional.kl_div(
-            functional.log_softmax(student.logits.float() / self.temperature, dim=1),
-            functional.log_softmax(teacher.logits.float() / self.temperature, dim=1),
-            reduction="sum",
-            log_target=True,
-        )
+        sides = [student.logits.float(), teacher.logits.float()]
+        if self.standardise:
+            sides = [standardise(logits) for logits in sides]
+        ours, theirs = (functional.log_softmax(each / self.temperature, dim=1) for each in sides)
+        if self.direction == "reverse":
+            ours, theirs = theirs, ours
+        divergence = functional.kl_div(ours, theirs, reduction="sum", log_target=True)
         return self.temperature**2 * divergence / voxels
+
+
+def standardise(logits: Tensor) -> Tensor:
+    """Logits less their mean over the classes, divided by their deviation: (B, K, ...) to the same.
+
+    What a teacher holds likely, free of how loudly it says so: a * z + b (a > 0) gives the same as
+    z. Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024, arXiv:2403.01427.
+    [1, 2, 3] becomes [-1.224745, 0, 1.224745].
+
+    **Differs from the released code**: that divides by the sample's deviation (K - 1); this by the
+    population's, which the paper's algorithm names.
+
+    Raises:
+        ValueError: fewer than three classes. Two z-scores are -1 and 1 whatever the logits, so that
+            nothing is left to learn from.
+    """
+    if logits.shape[1] < 3:
+        raise ValueError(
+            f"logit standardisation needs three classes or more, found {logits.shape[1]}: of two, "
+            "only which is larger would be left; leave it off."
+        )
+    centred = logits - logits.mean(dim=1, keepdim=True)
+    variance = centred.square().mean(dim=1, keepdim=True)
+    return centred * torch.rsqrt(variance + 1e-8)  # no division by 0 where all logits are equal
