@@ -29,7 +29,7 @@ from DistillSegLib.regions import Region
 from DistillSegLib.runtime import Engine, Session
 from DistillSegLib.scope import check_scope, measure, scope_warnings
 from DistillSegLib.segmentations import Segmentation, decoded
-from DistillSegLib.windows import ignore, never, sliding_window, whole_volume
+from DistillSegLib.windows import ignore, never, per_axis, sliding_window, whole_volume
 
 log = logging.getLogger(__name__)
 
@@ -188,9 +188,10 @@ class Segmenter:
 
     def _fits(self, shape: Sequence[int]) -> bool:
         manifest = self.package.manifest
-        padded = [-(-size // manifest.multiple) * manifest.multiple for size in shape]
-        if min(padded) < manifest.minimum:  # windows are padded to their full size
-            return False
+        multiples, least = per_axis(manifest.multiple), per_axis(manifest.minimum)
+        padded = [-(-size // each) * each for size, each in zip(shape, multiples, strict=True)]
+        if any(size < smallest for size, smallest in zip(padded, least)):
+            return False  # windows are padded to their full size
         voxels = prod(padded)
         return self.variant.bytes_per_voxel * voxels <= SHARE_OF_MEMORY * free_memory_bytes()
 

@@ -16,6 +16,7 @@ from DistillSegLib.labels import LabelTable
 from DistillSegLib.postprocessing import Step
 from DistillSegLib.preprocessing import Preprocessing
 from DistillSegLib.scope import Scope
+from DistillSegLib.windows import Size, per_axis
 
 FORMAT = 1
 RESERVED = MANIFEST, CARD, CHECK, SUMS = (
@@ -100,7 +101,8 @@ class Manifest:
         id: lower-case words joined by hyphens; version: such as "1.0.0".
         modality: "MR", "CT" …; channels: the images of a patient that it takes, in this order.
         window: (z, y, x) voxels that it was trained on; overlap: of windows, in [0, 1).
-        multiple: input sizes must be divisible by this, and at least `minimum`.
+        multiple: input sizes must be divisible by this, and at least `minimum`; each one number for
+            all axes or (z, y, x), as for slice-wise networks, whose depth is free.
         single_pass: whether a whole volume in one pass gives what windows give.
         tolerance: largest difference of any logit in check.npz between computers.
         recipe, provenance: how it was trained, on what, by whom; free-form.
@@ -117,8 +119,8 @@ class Manifest:
     preprocessing: Preprocessing
     window: tuple[int, int, int]
     overlap: float
-    multiple: int
-    minimum: int
+    multiple: Size
+    minimum: Size
     single_pass: bool
     variants: tuple[Variant, ...]
     scope: Scope
@@ -173,13 +175,17 @@ class Manifest:
         files = [variant.file for variant in self.variants]
         if not names or len(set(names)) < len(names) or len(set(files)) < len(files):
             yield f"variants {names} in {files}: one or more are needed, each with its own file."
-        if self.multiple < 1 or any(self.multiple % v.stride for v in self.variants):
+        multiple = per_axis(self.multiple)
+        strides = [variant.stride for variant in self.variants]
+        if any(each < 1 or each % stride for each in multiple for stride in strides):
             yield f"multiple is {self.multiple}; each variant's stride must divide it."
-        least = max(self.minimum, 1)
-        if any(not least <= n <= LARGEST or n % self.multiple for n in self.window):
+        elif any(
+            not max(least, 1) <= n <= LARGEST or n % each
+            for n, each, least in zip(self.window, multiple, per_axis(self.minimum))
+        ):
             yield (
                 f"window is {self.window}; use multiples of {self.multiple} from "
-                f"{least} to {LARGEST}."
+                f"{self.minimum} to {LARGEST}."
             )
         if not 0 <= self.overlap < 1:
             yield f"overlap is {self.overlap}; use 0 or more and less than 1."
@@ -187,10 +193,12 @@ class Manifest:
             yield f"tolerance is {self.tolerance}; it must be above zero."
 
 
-def check_shape(window: Sequence[int], *, multiple: int, minimum: int) -> tuple[int, ...]:
+def check_shape(window: Sequence[int], *, multiple: Size, minimum: Size) -> tuple[int, ...]:
     """What a check runs on: the window, but no edge beyond `CHECK_EDGE` where the network allows.
 
     The logits of 17 classes in a window of 128 x 128 x 128 voxels are 140 MB, the model may be 3.
     """
-    edge = max(CHECK_EDGE // multiple, -(-minimum // multiple), 1) * multiple
-    return tuple(min(size, edge) for size in window)
+    return tuple(
+        min(size, max(CHECK_EDGE // each, -(-least // each), 1) * each)
+        for size, each, least in zip(window, per_axis(multiple), per_axis(minimum), strict=True)
+    )

@@ -16,6 +16,7 @@ from DistillSegLib.errors import Cancelled, GeometryError
 
 Predict = Callable[[NDArray], NDArray]  # (N, C, d, h, w) -> (N, K, d/s, h/s, w/s), float32
 Shape = tuple[int, int, int]
+Size = int | Shape  # one number for all axes, or (z, y, x)
 Box = tuple[slice, slice, slice]
 
 SIGMA = 1 / 8  # of the window, as nnU-Net and MONAI weigh theirs
@@ -29,6 +30,11 @@ def ignore(share: float) -> None:
 def never() -> bool:
     """The cancel question of those who do not cancel."""
     return False
+
+
+def per_axis(size: Size) -> Shape:
+    """(z, y, x) of what may be one number for all axes."""
+    return (size,) * 3 if isinstance(size, int) else tuple(size)
 
 
 def plan_windows(shape: Shape, window: Shape, overlap: float, *, multiple: int = 1) -> list[Box]:
@@ -116,7 +122,7 @@ def sliding_window(
 
 
 def whole_volume(
-    array: NDArray[np.float32], predict: Predict, *, multiple: int, stride: int = 1
+    array: NDArray[np.float32], predict: Predict, *, multiple: Size, stride: int = 1
 ) -> NDArray[np.float32]:
     """Logits of a whole volume in one pass, padded with zeros at the high end to what divides.
 
@@ -127,10 +133,11 @@ def whole_volume(
     Returns:
         (K, ceil(D/s), ceil(H/s), ceil(W/s)) float32.
     """
-    if multiple % stride:
+    multiples = per_axis(multiple)
+    if any(each % stride for each in multiples):
         raise ValueError(f"multiple is {multiple}; use a multiple of the stride {stride}.")
     shape = array.shape[1:]
-    array = _pad(array, [_round_up(n, multiple) for n in shape])
+    array = _pad(array, [_round_up(*pair) for pair in zip(shape, multiples, strict=True)])
     logits = predict(np.ascontiguousarray(array[None], dtype=np.float32))
     _check_output(logits, 1, tuple(n // stride for n in array.shape[1:]))
     return _crop(logits[0], shape, stride)

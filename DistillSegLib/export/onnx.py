@@ -25,6 +25,7 @@ from torch import nn
 from DistillSegLib.errors import PackageError
 from DistillSegLib.files import replacing
 from DistillSegLib.runtime import Session
+from DistillSegLib.windows import Size, per_axis
 
 OPSET = 18
 TOLERANCE = 1e-4  # between torch and ONNX Runtime, see `Parity`
@@ -71,7 +72,7 @@ def export_onnx(
     *,
     channels: int = 1,
     coarse: bool = False,
-    multiple: int = 16,
+    multiple: Size = 16,
     real: Sequence[NDArray[np.float32]] = (),
 ) -> Parity:
     """Write a network as ONNX and compare both on random and on real windows of several sizes.
@@ -79,7 +80,7 @@ def export_onnx(
     Args:
         window: (z, y, x) of training, multiples of `multiple`.
         coarse: export `net.coarse`, logits at `net.stride`.
-        multiple: sizes that the network takes are multiples of this.
+        multiple: sizes that the network takes are multiples of this, on all axes or (z, y, x).
         real: (1, C, d, h, w) each, as the network saw them in training.
 
     Raises:
@@ -87,11 +88,12 @@ def export_onnx(
             is written then.
     """
     function = exported(net, coarse=coarse)
-    larger = [size + (axis + 1) * multiple for axis, size in enumerate(window)]
+    steps = enumerate(zip(window, per_axis(multiple), strict=True), start=1)
+    larger = [size + step * each for step, (size, each) in steps]
     random = np.random.default_rng(0)
     windows = [
         random.standard_normal((count, channels, *shape)).astype(np.float32)
-        for count, shape in ((1, window), (2, window), (1, larger))
+        for count, shape in ((1, window), (2, larger), (1, larger))
     ]
     windows += [np.ascontiguousarray(each, np.float32) for each in real]
     with replacing(path) as temporary:
@@ -148,7 +150,7 @@ def _traced(function: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 function,
-                (example,),  # two samples: an axis of one would be taken for fixed
+                (example,),  # no axis of one, which would be taken for fixed
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 dynamic_shapes=(free,),

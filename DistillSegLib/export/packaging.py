@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from math import prod
+from math import lcm, prod
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from DistillSegLib.training.checkpoints import load_network
 from DistillSegLib.training.folder import checkpoint_of
 from DistillSegLib.training.plan import Plan
 from DistillSegLib.training.validation import single_pass
+from DistillSegLib.windows import Size, per_axis
 
 log = logging.getLogger(__name__)
 
@@ -125,15 +126,16 @@ def check_window(channels: int, window: Sequence[int]) -> NDArray[np.float32]:
     return total.numpy()
 
 
-def measure_memory(path: Path, channels: int, multiple: int) -> float:
+def measure_memory(path: Path, channels: int, multiple: Size) -> float:
     """Peak memory of a pass, in bytes per voxel of input.
 
     Two processes of their own each run ONNX Runtime on a cube; the peak of their resident memory is
     read, and its growth from the smaller to the larger cube is divided by the voxels between them.
     What the engine and the weights take by themselves thereby drops out.
     """
-    edges = [-(-edge // multiple) * multiple for edge in MEASURED_EDGES]
-    edges[1] = max(edges[1], edges[0] + multiple)
+    step = lcm(*per_axis(multiple))
+    edges = [-(-edge // step) * step for edge in MEASURED_EDGES]
+    edges[1] = max(edges[1], edges[0] + step)
     small, large = (_peak_bytes(path, (1, channels, edge, edge, edge)) for edge in edges)
     return max((large - small) / (edges[1] ** 3 - edges[0] ** 3), 4.0 * channels)
 
@@ -169,7 +171,7 @@ def _peak_bytes(path: Path, shape: Sequence[int]) -> int:
     return int(done.stdout)
 
 
-def _real_windows(run: Path, multiple: int, minimum: int) -> list[NDArray[np.float32]]:
+def _real_windows(run: Path, multiple: Size, minimum: Size) -> list[NDArray[np.float32]]:
     """Some held-out cases of the run's cache, as far as it is still there: (1, C, d, h, w) each."""
     try:
         cache = open_cache(run / "cache")
@@ -182,7 +184,8 @@ def _real_windows(run: Path, multiple: int, minimum: int) -> list[NDArray[np.flo
     windows = []
     for image in images:
         image = image[:, : largest[0], : largest[1], : largest[2]]
-        sizes = [max(-(-size // multiple) * multiple, minimum) for size in image.shape[1:]]
+        limits = zip(image.shape[1:], per_axis(multiple), per_axis(minimum), strict=True)
+        sizes = [max(-(-size // each) * each, least) for size, each, least in limits]
         missing = [(0, wanted - size) for wanted, size in zip(sizes, image.shape[1:])]
         windows.append(np.pad(image, [(0, 0), *missing])[None])
     return windows

@@ -56,7 +56,8 @@ class UNet(nn.Module):
         block = {"dims": dims, "convolutions": convolutions, "norm": norm, "dropout": dropout}
         levels = range(len(width))
         self.dims = dims
-        self.multiple = 2 ** (len(width) - 1)
+        factor = 2 ** (len(width) - 1)
+        self.multiple = factor if dims == 3 else (1, factor, factor)
         self.encoder = nn.ModuleList(
             ConvBlock(channels if i == 0 else width[i - 1], width[i], **block) for i in levels
         )

@@ -22,7 +22,7 @@ from DistillSegLib.networks import smallest_size
 from DistillSegLib.preprocessing import Intensity, Preprocessing
 from DistillSegLib.scope import Measured, Scope, measure, scope_of
 from DistillSegLib.training.recipe import PlanConfig
-from DistillSegLib.windows import ignore
+from DistillSegLib.windows import Shape, Size, ignore, per_axis
 
 ANISOTROPIC = 3.0  # spacing ratio from which the coarse axis follows the finer images
 LARGEST_WINDOW = 128**3  # voxels
@@ -39,7 +39,7 @@ class Plan:
     Attributes:
         window: (d, h, w) of training patches and of sliding windows.
         batch: patches per step.
-        multiple: the networks' sizes divide by this.
+        multiple: the networks' sizes divide by this, along all axes or along (z, y, x).
         modality: "CT", "MR", or as the data set names it.
         reasons: value -> why.
     """
@@ -47,7 +47,7 @@ class Plan:
     preprocessing: Preprocessing
     window: tuple[int, int, int]
     batch: int
-    multiple: int
+    multiple: Size
     channels: tuple[str, ...]
     modality: str
     scope: Scope
@@ -154,7 +154,7 @@ def make_plan(
         preprocessing=Preprocessing(spacing, intensity, orientation),
         window=window,
         batch=batch,
-        multiple=multiple,
+        multiple=_compact(multiple),
         channels=dataset.channels,
         modality=modalities.pop() if len(modalities) == 1 else ", ".join(dataset.channels),
         scope=scope,
@@ -162,21 +162,24 @@ def make_plan(
     )
 
 
-def check_window(window: Sequence[int], networks: Sequence[nn.Module]) -> int:
+def check_window(window: Sequence[int], networks: Sequence[nn.Module]) -> Size:
     """What the networks' sizes divide by. RecipeError if the window's do not, or are too small."""
     multiple, smallest = _limits(networks)
-    if any(size < smallest or size % multiple for size in window):
+    limits = zip(window, multiple, smallest, strict=True)
+    if any(size < least or size % each for size, each, least in limits):
         raise RecipeError(
-            f"plan.window is {_by(window)}; the networks need multiples of {multiple}, at least "
-            f"{smallest}, on each axis."
+            f"plan.window is {_by(window)}; the networks need multiples of {_compact(multiple)}, "
+            f"at least {_compact(smallest)}, on each axis."
         )
-    return multiple
+    return _compact(multiple)
 
 
-def _limits(networks: Sequence[nn.Module]) -> tuple[int, int]:
-    """(what every size must divide by, the smallest size)."""
-    multiple = math.lcm(*(network.multiple for network in networks))
-    return multiple, max(multiple, *(smallest_size(network) for network in networks))
+def _limits(networks: Sequence[nn.Module]) -> tuple[Shape, Shape]:
+    """(what sizes must divide by, the smallest sizes), both (z, y, x)."""
+    multiples = zip(*(per_axis(network.multiple) for network in networks))
+    multiple = tuple(math.lcm(*each) for each in multiples)
+    smallest = zip(multiple, *(per_axis(smallest_size(network)) for network in networks))
+    return multiple, tuple(max(each) for each in smallest)
 
 
 def _spacing(measured: Sequence[Measured]):
@@ -210,15 +213,16 @@ def _sizes(measured: Sequence[Measured], spacing: Sequence[float]) -> np.ndarray
     return np.array([np.array(one.size_mm) / spacing for one in measured])
 
 
-def _window(sizes: np.ndarray, multiple: int, smallest: int):
-    window = np.maximum(np.rint(np.median(sizes, axis=0) / multiple) * multiple, smallest)
+def _window(sizes: np.ndarray, multiple: Shape, smallest: Shape):
+    rounded = np.rint(np.median(sizes, axis=0) / multiple) * np.array(multiple)
+    window = np.maximum(rounded, smallest)
     reason = f"median size {_by(np.rint(np.median(sizes, axis=0)).astype(int))}"
     shrunk = False
     while window.prod() > LARGEST_WINDOW:
         axis = window.argmax()
-        window[axis] -= multiple
+        window[axis] -= multiple[axis]
         shrunk = True
-    reason += f", in multiples of {multiple}" + (", shrunk to fit" if shrunk else "")
+    reason += f", in multiples of {_compact(multiple)}" + (", shrunk to fit" if shrunk else "")
     return tuple(int(size) for size in window), reason
 
 
@@ -270,6 +274,11 @@ def _scaling(intensity: Intensity) -> str:
     if intensity.scheme == "image":
         return f"percentiles {low:g} to {high:g}"
     return f"{low:g} to {high:g}, mean {intensity.mean:.4g}, sd {intensity.std:.4g}"
+
+
+def _compact(sizes: Shape) -> Size:
+    """One number where all are alike."""
+    return sizes[0] if len(set(sizes)) == 1 else sizes
 
 
 def _by(sizes: Sequence[float]) -> str:

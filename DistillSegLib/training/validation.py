@@ -16,7 +16,7 @@ from DistillSegLib.metrics import dice
 from DistillSegLib.networks import smallest_size
 from DistillSegLib.training.cache import Cache
 from DistillSegLib.training.plan import LARGEST_WINDOW
-from DistillSegLib.windows import Predict, Shape, sliding_window, whole_volume
+from DistillSegLib.windows import Predict, Shape, per_axis, sliding_window, whole_volume
 
 
 def torch_predictor(net: nn.Module, device: torch.device | str = "cpu") -> Predict:
@@ -52,8 +52,9 @@ def volume_logits(
         (K, D, H, W).
     """
     if single_pass(net) and image[0].size <= LARGEST_WINDOW:
-        padded_up_from = smallest_size(net) - net.multiple
-        if min(image.shape[1:]) > padded_up_from:  # else a window is padded to its full size
+        limits = zip(image.shape[1:], per_axis(smallest_size(net)), per_axis(net.multiple))
+        # a volume that does not fill the smallest size is padded to a window's full size
+        if all(size > smallest - multiple for size, smallest, multiple in limits):
             return whole_volume(image, predict, multiple=net.multiple)
     return sliding_window(image, predict, window)
 

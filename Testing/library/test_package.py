@@ -159,6 +159,10 @@ def test_a_missing_field_is_named(path, field):
         ("window", [4, 6, 7], "multiples of 2"),
         ("window", [4, 6, 10**9], "multiples of 2"),
         ("multiple", 0, "multiple is 0"),
+        ("multiple", [1, 0, 2], "multiple is (1, 0, 2)"),
+        ("multiple", [1, 4, 2], "multiples of (1, 4, 2)"),  # of 4 x 6 x 8
+        ("multiple", [1, 2], "must have 3 entries"),
+        ("minimum", [1, 2, 16], "from (1, 2, 16)"),
         ("overlap", 1.0, "overlap is 1.0"),
         ("tolerance", 1e999, "Infinity is not a number"),
         ("channels", ["MRI", "CT"], "one for each channel"),
@@ -243,6 +247,7 @@ def test_a_size_that_is_declared_too_small_is_refused(path):
 def test_a_check_does_not_grow_with_the_window(window, minimum, shape):
     assert check_shape(window, multiple=16, minimum=minimum) == shape
     assert check_shape((100, 50, 50), multiple=50, minimum=50) == (50, 50, 50)
+    assert check_shape((7, 160, 30), multiple=(1, 16, 2), minimum=1) == (7, 64, 30)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 4, 6, 9), (10**6, 10**6, 10**6), ()])

@@ -128,6 +128,20 @@ def test_progress_ends_at_one_and_cancel_stops_before_the_next_batch():
     assert len(calls) == 2
 
 
+def test_one_pass_is_padded_along_each_axis_by_its_own_multiple():
+    seen = []
+
+    def watched(windows):
+        seen.append(windows.shape[2:])
+        return windows
+
+    array = volume(1, 5, 17, 30)
+    np.testing.assert_array_equal(whole_volume(array, watched, multiple=(1, 16, 4)), array)
+    assert seen == [(5, 32, 32)]
+    with pytest.raises(ValueError, match="multiple"):
+        whole_volume(array, watched, multiple=(1, 16, 4), stride=2)
+
+
 @settings(max_examples=30, deadline=None)
 @given(shape=st.tuples(sizes, sizes, sizes), multiple=st.sampled_from([2, 4, 16]))
 def test_one_pass_is_padded_to_what_divides_and_cropped_back(shape, multiple):

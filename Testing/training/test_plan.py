@@ -159,6 +159,16 @@ def test_the_window_suits_all_networks_of_all_stages():
     assert plan.multiple == 16
 
 
+def test_the_depth_of_slice_wise_networks_is_the_images():
+    flat = build_network(NetworkConfig("unet", {"width": (4, 4, 8), "dims": 2}), 1, 3)
+    plan = planned(voxels=[(7, 40, 70)], networks=[flat])
+    assert plan.window == (7, 40, 72)
+    assert plan.multiple == (1, 4, 4)
+    assert planned(voxels=[(7, 40, 70)], networks=[flat, network()]).window == (8, 40, 72)
+    with pytest.raises(RecipeError, match=r"multiples of \(1, 4, 4\), at least \(1, 4, 4\)"):
+        planned(window=(7, 10, 8), networks=[flat])
+
+
 def test_the_batch_is_bound_by_memory_by_data_and_by_eight(monkeypatch):
     assert planned(voxels=[(40, 40, 40)] * 1000).batch == 8
     assert planned(voxels=[(40, 40, 40)] * 100).batch == 5  # a twentieth of the data
