@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from DistillSegLib.distill.generic import DIST, ChannelWise
+from DistillSegLib.distill.lcov import ClassAffinity, MultiScale
 from DistillSegLib.distill.response import PredictionMaps
 from DistillSegLib.distill.supervised import LabelLoss
 from DistillSegLib.distill.views import Term
@@ -9,4 +11,8 @@ from DistillSegLib.distill.views import Term
 TERMS: dict[str, type[Term]] = {
     "label": LabelLoss,
     "prediction_maps": PredictionMaps,
+    "channel_wise": ChannelWise,
+    "dist": DIST,
+    "class_affinity": ClassAffinity,
+    "multi_scale": MultiScale,
 }
