@@ -17,6 +17,7 @@ from DistillSegLib.preprocessing import Preprocessing
 from DistillSegLib.records import nearest, to_dict
 from DistillSegLib.training.checkpoints import load_network
 from DistillSegLib.training.recipe import Recipe, Stage
+from DistillSegLib.training.start import begin
 
 Source = Callable[[str], nn.Module]  # "stage/role" or the path of a checkpoint -> its network
 
@@ -46,7 +47,8 @@ def rehearse(
     with torch.device("meta"):
         for stage in recipe.stages:
             try:
-                assemble(stage, channels, labels.classes, source)
+                distillation = assemble(stage, channels, labels.classes, source)
+                begin(stage, distillation.trained, lambda name: (source(name), {}), recipe.seed)
             except RecipeError as problem:
                 raise RecipeError(f"Stage '{stage.name}': {problem}") from problem
             made |= {f"{stage.name}/{role}": config for role, config in stage.trained.items()}
@@ -56,10 +58,6 @@ def assemble(stage: Stage, channels: int, classes: int, source: Source) -> Disti
     """The stage's networks, tapped where its links look, and the links between them."""
     links = {name: link.build() for name, link in stage.links.items()}
     trained = {role: build_network(c, channels, classes) for role, c in stage.trained.items()}
-    for role, name in stage.start.items():
-        if role not in trained:
-            raise RecipeError(f"start names '{role}', no trained role; {nearest(role, trained)}")
-        _take_over(trained[role], source(name), f"'{role}' cannot start from '{name}'")
     frozen = {role: source(name) for role, name in stage.frozen.items()}
 
     def tapped(role: str, net: nn.Module) -> Tapped:
@@ -105,13 +103,3 @@ def _from_elsewhere(
                 f"give plan.{key} as it was there."
             )
     return net
-
-
-def _take_over(net: nn.Module, source: nn.Module, failure: str) -> None:
-    try:
-        net.load_state_dict(source.state_dict(), strict=True)
-    except RuntimeError as problem:
-        raise RecipeError(
-            f"{failure}: its weights are those of another network. Use the same network and "
-            "settings in both stages."
-        ) from problem

@@ -37,8 +37,18 @@ class Origin:
     provenance: Mapping[str, Any]
 
 
-def save_network(path: Path, net: nn.Module, config: NetworkConfig, origin: Origin) -> Path:
-    """Write a network with all that is needed to rebuild and to package it."""
+def save_network(
+    path: Path,
+    net: nn.Module,
+    config: NetworkConfig,
+    origin: Origin,
+    moments: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
+) -> Path:
+    """Write a network with all that is needed to rebuild and to package it.
+
+    Args:
+        moments: what the optimiser remembers of each weight, for a later stage that goes on.
+    """
     data = {
         "network": to_dict(config),
         "weights": {name: tensor.cpu() for name, tensor in net.state_dict().items()},
@@ -49,6 +59,11 @@ def save_network(path: Path, net: nn.Module, config: NetworkConfig, origin: Orig
         "recipe": dict(origin.recipe),
         "provenance": dict(origin.provenance),
     }
+    if moments:
+        data["moments"] = {
+            name: {key: value.cpu() for key, value in moment.items()}
+            for name, moment in moments.items()
+        }
     return save(path, data)
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from DistillSegLib.records import from_dict, to_dict
 from DistillSegLib.training import checkpoints
 from DistillSegLib.training.patches import PatchLoader
 from DistillSegLib.training.recipe import OptimConfig, Recipe, Stage
+from DistillSegLib.training.start import Moments, give_moments, moments_by_name
 
 STATE = "state.pt"
 
@@ -75,7 +77,8 @@ def fit(
     folder: Path,
     validate: Validate,
     on_epoch: Callable[[Sequence[Epoch]], None] = lambda _epochs: None,
-) -> tuple[list[Epoch], Epoch]:
+    moments: Mapping[str, Moments] = MappingProxyType({}),
+) -> tuple[list[Epoch], Epoch, dict[str, Moments]]:
     """Train the trained roles; resume from `folder` if a state lies there.
 
     The state after each epoch is on disk, and an epoch depends on that and on (seed, number) only,
@@ -84,15 +87,19 @@ def fit(
     Args:
         validate: (network, its forward under the run's precision) -> structure -> Dice.
         on_epoch: told all epochs so far when one has ended and is safe on disk.
+        moments: role -> what the optimiser remembers of it from an earlier stage.
 
     Returns:
-        All epochs, and the one whose weights the distillation now holds (`recipe.keep`).
+        All epochs; the one whose weights the distillation now holds (`recipe.keep`); role -> its
+        moments, if that is the last epoch: those of another are gone.
     """
     for net in (*distillation.trained.values(), *distillation.frozen.values()):
         use_channels_last(net)
     optim = stage.optim or recipe.optim
     optimizer = make_optimizer(distillation, optim)
     step, optimizer = fabric.setup(distillation, optimizer)
+    for role, known in moments.items():
+        give_moments(optimizer, distillation.trained[role].net, known)
     epochs, best = _resume(folder / STATE, distillation, optimizer, fabric)
     for number in range(len(epochs), stage.epochs):
         started, cpu = time.monotonic(), time.process_time()
@@ -124,7 +131,9 @@ def fit(
     if best is not None:
         distillation.trained.load_state_dict(best["trained"])
     distillation.eval()
-    return epochs, epochs[-1 if best is None else best["epoch"]]
+    kept = epochs[-1 if best is None else best["epoch"]]
+    ended = distillation.trained.items() if kept is epochs[-1] else ()
+    return epochs, kept, {role: moments_by_name(optimizer, tapped.net) for role, tapped in ended}
 
 
 def _train(
@@ -184,7 +193,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, optim: OptimConfig, done
     if done < optim.warmup:
         factor = done / optim.warmup
     else:
-        left = 1 - (done - optim.warmup) / (1 - optim.warmup)
+        begun = optim.warmup + optim.hold
+        left = 1 - max(0.0, done - begun) / (1 - begun)
         factor = {
             "cosine": 0.5 * (1 + math.cos(math.pi * (1 - left))),
             "poly": left**0.9,

@@ -60,6 +60,7 @@ class OptimConfig:
         learning_rate: at its peak, after the warm-up.
         schedule: how it falls to zero; "poly" is nnU-Net's, (1 - share done)^0.9.
         warmup: share of the stage over which it rises from zero.
+        hold: share of the stage, after the warm-up, over which it stays at its peak.
         max_norm: gradients are clipped to this norm.
     """
 
@@ -68,6 +69,7 @@ class OptimConfig:
     weight_decay: float = 1e-2
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
     warmup: float = 0.02
+    hold: float = 0.0
     max_norm: float = 12.0
 
     def __post_init__(self) -> None:
@@ -76,10 +78,11 @@ class OptimConfig:
                 f"learning_rate is {self.learning_rate} and max_norm {self.max_norm}; use numbers "
                 "above 0."
             )
-        if not (self.weight_decay >= 0 and 0 <= self.warmup < 1):
+        shares = min(self.warmup, self.hold) >= 0 and self.warmup + self.hold < 1
+        if not (self.weight_decay >= 0 and shares):
             raise ValueError(
-                f"weight_decay is {self.weight_decay}, warmup {self.warmup}; use 0 or more, and a "
-                "warmup below 1."
+                f"weight_decay is {self.weight_decay}, warmup {self.warmup}, hold {self.hold}; use "
+                "0 or more, and a warmup below 1, with hold too."
             )
 
 
@@ -90,7 +93,10 @@ class Stage:
     Attributes:
         trained: role -> network that learns.
         frozen: role -> "stage/role" of an earlier stage, or the path of a checkpoint (.pt).
-        start: role -> where its weights come from, given as for `frozen`; the same network.
+        start: role -> where its weights and the optimiser's memory of them come from, given as for
+            `frozen`; the same network, or a narrower "unet", which grows.
+        growth_noise: what sets the copies of a grown network apart, as a share of the standard
+            deviation of a layer's weights.
         optim: instead of the recipe's.
     """
 
@@ -100,11 +106,16 @@ class Stage:
     links: Mapping[str, LinkConfig]
     frozen: Mapping[str, str] = field(default_factory=dict)
     start: Mapping[str, str] = field(default_factory=dict)
+    growth_noise: float = 0.01
     optim: OptimConfig | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or not self.trained or not self.links:
             raise ValueError(f"stage '{self.name}' needs epochs, a trained role and a link.")
+        if not 0 <= self.growth_noise < math.inf:
+            raise ValueError(
+                f"stage '{self.name}' has the growth_noise {self.growth_noise}; use 0 or more."
+            )
         for name in (self.name, *self.trained, *self.frozen):  # they become names of files
             if not re.fullmatch(r"[\w-]+", name) or name == "cache":
                 raise ValueError(f"'{name}' names no stage or role; use letters, digits, - and _.")

@@ -40,6 +40,7 @@ from DistillSegLib.training.log import Log
 from DistillSegLib.training.patches import PatchLoader
 from DistillSegLib.training.preparation import open_or_prepare
 from DistillSegLib.training.recipe import AugmentationConfig, Recipe, Stage
+from DistillSegLib.training.start import Moments, begin, ended, is_start
 from DistillSegLib.training.validation import validate
 
 PLAIN = AugmentationConfig(
@@ -110,8 +111,12 @@ def run(
                 torch.manual_seed(recipe.seed + number)
                 source = partial(trained_network, finished=finished)
                 distillation = assemble(stage, *shape, source)
+                known = partial(ended, finished=finished)
+                moments = begin(stage, distillation.trained, known, recipe.seed + number)
                 with memory_in_words(stage.name, cache.plan.batch):
-                    _train(recipe, stage, distillation, cache, origin, folder, fabric, watch)
+                    _train(
+                        recipe, stage, distillation, moments, cache, origin, folder, fabric, watch
+                    )
                 watch(Event("trained", stage.name))
             finished |= roles
         if fabric.is_global_zero:
@@ -146,6 +151,7 @@ def _train(
     recipe: Recipe,
     stage: Stage,
     distillation: Distillation,
+    moments: Mapping[str, Moments],
     cache: Cache,
     origin: checkpoints.Origin,
     folder: Path,
@@ -170,7 +176,7 @@ def _train(
             last = epochs[-1]
             watch(Event("epoch", stage.name, last.number / last.of, epoch=last))
 
-        epochs, kept = fit(
+        epochs, kept, moments = fit(
             distillation,
             patches,
             recipe,
@@ -179,9 +185,11 @@ def _train(
             folder=folder,
             validate=lambda net, forward: validate(net, cache, forward),
             on_epoch=on_epoch,
+            moments=moments,
         )
     if fabric.is_global_zero:
-        _finish(stage, distillation, epochs, kept, origin, folder)
+        wanted = {role: m for role, m in moments.items() if is_start(recipe, stage, role)}
+        _finish(stage, distillation, wanted, epochs, kept, origin, folder)
     fabric.barrier()  # the next stage reads these files
 
 
@@ -196,6 +204,7 @@ def _rehearsal(distillation: Distillation, patches: PatchLoader, fabric: Fabric)
 def _finish(
     stage: Stage,
     distillation: Distillation,
+    moments: Mapping[str, Moments],
     epochs: Sequence[Epoch],
     kept: Epoch,
     origin: checkpoints.Origin,
@@ -213,7 +222,8 @@ def _finish(
     }
     write(folder / "summary.json", summary)
     for role, net in networks.items():
-        checkpoints.save_network(folder / f"{role}.pt", net, stage.trained[role], origin)
+        config, path = stage.trained[role], folder / f"{role}.pt"
+        checkpoints.save_network(path, net, config, origin, moments.get(role))
     (folder / STATE).unlink(missing_ok=True)
 
 

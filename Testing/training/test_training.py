@@ -710,6 +710,14 @@ def test_the_learning_rate_rises_and_falls(schedule, done, factor):
     assert optimizer.param_groups[0]["lr"] == pytest.approx(2 * factor, abs=1e-12)
 
 
+def test_the_learning_rate_may_stay_at_its_peak_before_it_falls():
+    optim = OptimConfig(learning_rate=2.0, schedule="cosine", warmup=0.1, hold=0.5)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)
+    for done, factor in {0.05: 0.5, 0.1: 1.0, 0.6: 1.0, 0.8: 0.5, 1.0: 0.0}.items():
+        set_learning_rate(optimizer, optim, done)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(2 * factor, abs=1e-12)
+
+
 def test_norms_and_biases_do_not_decay():
     net = nn.Module()
     net.trained = nn.Sequential(nn.Conv3d(1, 2, 3), nn.BatchNorm3d(2))
