@@ -6,11 +6,14 @@ from DistillSegLib.distill.generic import DIST, ChannelWise
 from DistillSegLib.distill.lcov import ClassAffinity, MultiScale
 from DistillSegLib.distill.response import PredictionMaps
 from DistillSegLib.distill.supervised import LabelLoss
+from DistillSegLib.distill.ummkd import DomainAgreement, DomainLabel
 from DistillSegLib.distill.views import Term
 
 TERMS: dict[str, type[Term]] = {
     "label": LabelLoss,
     "prediction_maps": PredictionMaps,
+    "domain_agreement": DomainAgreement,
+    "domain_label": DomainLabel,
     "channel_wise": ChannelWise,
     "dist": DIST,
     "class_affinity": ClassAffinity,

@@ -78,7 +78,7 @@ class Tapped(nn.Module):
     """A network whose named features are reported beside its logits: a `Batch -> View`.
 
     Args:
-        net: maps (B, C, D, H, W), and the domain if the batch has one, to logits.
+        net: maps (B, C, D, H, W), and the samples' domain if it has `domains`, to logits.
         wanted: names of the taps to report; hooks are set on these only.
         paths: tap name -> sub-module path; `net.taps` when absent.
     """
@@ -105,7 +105,7 @@ class Tapped(nn.Module):
 
     def forward(self, batch: Batch) -> View:
         self._seen.clear()
-        inputs = (batch.image,) if batch.domain is None else (batch.image, batch.domain)
+        inputs = (batch.image, batch.domain) if hasattr(self.net, "domains") else (batch.image,)
         logits = self.net(*inputs)
         taps = {name: torch.cat(parts) for name, parts in self._seen.items()}  # one per domain
         self._seen.clear()  # nothing outlives the step

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from DistillSegLib.errors import RecipeError
+from DistillSegLib.networks.domains import MultiDomain
 from DistillSegLib.networks.fast import FastUNet
 from DistillSegLib.networks.lcovnet import LCOVNet
+from DistillSegLib.networks.ummkd import DilatedNet, UMMKDUNet
 from DistillSegLib.networks.unet import UNet
 from DistillSegLib.records import convert, nearest
 
@@ -18,6 +20,8 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "unet": UNet,
     "fast_unet": FastUNet,
     "lcovnet": LCOVNet,
+    "dilated_net": DilatedNet,
+    "ummkd_unet": UMMKDUNet,
 }
 
 
@@ -26,7 +30,7 @@ class NetworkConfig:
     """A network by name, with the keyword arguments of its class as settings.
 
     Attributes:
-        domains: kept for training on several data sets at once; none yet.
+        domains: names of the modalities it is trained on at once, each with norms of its own.
     """
 
     network: str
@@ -43,11 +47,6 @@ def build_network(config: NetworkConfig, channels: int, classes: int) -> nn.Modu
     """
     if config.network not in NETWORKS:
         raise RecipeError(f"No network '{config.network}'; {nearest(config.network, NETWORKS)}")
-    if config.domains:
-        raise RecipeError(
-            f"Network '{config.network}' names the domains {', '.join(config.domains)}, but this "
-            "version trains on one data set at a time; leave them out."
-        )
     build = NETWORKS[config.network]
     hints = typing.get_type_hints(build.__init__)
     known = [name for name in hints if name not in _FROM_DATA]
@@ -60,7 +59,8 @@ def build_network(config: NetworkConfig, channels: int, classes: int) -> nn.Modu
         where = f"Network '{config.network}': {name}"
         settings[name] = convert(hints[name], value, error=RecipeError, where=where)
     try:
-        return build(channels, classes, **settings)
+        net = build(channels, classes, **settings)
+        return MultiDomain(net, config.domains) if config.domains else net
     except (ValueError, RuntimeError) as problem:
         raise RecipeError(f"Network '{config.network}': {problem}") from problem
 

@@ -46,7 +46,8 @@ def network(seed: int, **settings) -> UNet:
 def batch(seed: int = 0) -> Batch:
     random = torch.Generator().manual_seed(seed)
     image = torch.randn((2, 1, 16, 16, 32), generator=random)
-    return Batch(image, torch.randint(3, (2, 16, 16, 32), generator=random))
+    label = torch.randint(3, (2, 16, 16, 32), generator=random)
+    return Batch(image, label, domain=torch.tensor([0, 1]))
 
 
 def linked(term: Term, *, teacher_trained: bool) -> Distillation:
