@@ -54,4 +54,22 @@ SMALL: dict[str, Small] = {
             "stages.polish.trained.student.settings.width=[16, 16]",
         ),
     ),
+    "lcov-net": Small(
+        (
+            "plan.spacing_mm=[0.6, 0.65, 0.5]",  # 30 x 31 x 32 voxels: LCOV-Net needs 32
+            "plan.batch=1",
+            "optim.optimizer=adamw",
+            "optim.learning_rate=2e-2",
+            "stages.teacher.epochs=3",
+            "stages.teacher.trained.teacher.settings.width=[4, 4, 8, 8, 8]",
+            "stages.teacher.trained.teacher.settings.dropout=0.0",
+            "stages.alone.epochs=5",
+            "stages.alone.trained.student.settings={width=[4, 8, 8, 8, 8], dropout=0.0}",
+            "stages.student.epochs=2",
+            "stages.student.optim.optimizer=adamw",
+            "stages.student.optim.learning_rate=5e-3",
+            "stages.student.trained.student.settings={width=[4, 8, 8, 8, 8], dropout=0.0}",
+        ),
+        dice=0.6,
+    ),
 }

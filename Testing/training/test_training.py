@@ -353,7 +353,6 @@ def test_a_slice_wise_student_learns_from_a_volumetric_teacher(tiny, finished, t
     ("name", "settings"),
     [
         ("distil", {"teacher": "{width=[4, 8, 8]}", "student": "{width=[4, 4, 8]}"}),
-        ("lcov-net", dict.fromkeys(("teacher", "student"), "{width=[2, 2, 2, 2, 2]}")),
     ],
 )
 def test_the_bundled_recipes_train_on_data_they_do_not_know(data, tmp_path, name, settings):
