@@ -61,6 +61,27 @@ class Region:
         """A box along the patient's axes: its centre and its size, in mm, RAS."""
         return cls((x, y, z), (sx, sy, sz))
 
+    @classmethod
+    def along(cls, image: sitk.Image, center_mm: Triple, size_mm: Triple) -> Region:
+        """A box along an image's own axes, each named after the patient's axis it runs nearest to.
+
+        A box along the patient's axes would cut an oblique image into more voxels than asked for.
+
+        Args:
+            center_mm: (x, y, z), RAS.
+            size_mm: lengths along the axes nearest to right, anterior and superior.
+        """
+        columns = np.reshape(image.GetDirection(), (3, 3)) * RAS_TO_LPS[:, None]
+        left, _, right = np.linalg.svd(columns)
+        straight = left @ right  # the nearest axes at right angles, for an image that is sheared
+        axes, rest = [], [0, 1, 2]
+        for world in range(3):
+            nearest = max(rest, key=lambda column: abs(straight[world, column]))
+            rest.remove(nearest)
+            axis = straight[:, nearest] * (1 if straight[world, nearest] >= 0 else -1)
+            axes.append(tuple((axis + 0.0).tolist()))
+        return cls(tuple(center_mm), tuple(size_mm), tuple(axes))
+
     def corners_mm(self) -> np.ndarray:
         """(8, 3), RAS."""
         half = np.array(list(product((-0.5, 0.5), repeat=3))) * self.size_mm

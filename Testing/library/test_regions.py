@@ -175,3 +175,23 @@ def test_a_missing_or_binary_file_is_refused(tmp_path):
 def test_numbers_that_make_no_box_are_refused(numbers):
     with pytest.raises(GeometryError, match="region"):
         Region.from_numbers(*numbers)
+
+
+@pytest.mark.parametrize("turn", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+@pytest.mark.parametrize("angle", [0.0, 0.3, -0.5])
+def test_a_box_along_an_oblique_image_holds_just_the_voxels_asked_for(turn, angle):
+    image = sitk.Image((40, 50, 60), sitk.sitkUInt8)
+    spacing = np.array([0.5, 1.0, 2.0])
+    size_mm = np.array([8.0, 12.0, 20.0])  # right, anterior, superior
+    turned = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0]])
+    axes = np.vstack([turned, [0, 0, 1]])[:, list(turn)] * [1, -1, 1]  # also left-handed
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection(axes.ravel().tolist())
+    image.SetOrigin((11.0, -7.0, 3.0))
+    # Half a voxel off the middle one, where a box of an even number of voxels ends on borders.
+    corner = np.array(image.TransformContinuousIndexToPhysicalPoint((19.5, 24.5, 29.5)))
+    region = Region.along(image, tuple((corner * [-1, -1, 1]).tolist()), tuple(size_mm.tolist()))
+    box = region.index_box(image)[::-1]
+    found = [part.stop - part.start for part in box]
+    assert found == [round(size_mm[turn[i]] / spacing[i]) for i in range(3)]
+    assert [part.start + part.stop for part in box] == [40, 50, 60]  # around the same middle
