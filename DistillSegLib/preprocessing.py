@@ -142,6 +142,10 @@ class Preprocessing:
             )
         return rounded.astype(np.int32)
 
+    def apply_map(self, image: sitk.Image) -> NDArray[np.float32]:
+        """A map of probabilities on the grid that `apply` makes of its image: (D, H, W), linear."""
+        return _voxels(self._place(image, linear=True)).astype(np.float32, copy=False)
+
     def _place(self, image: sitk.Image, *, linear: bool) -> sitk.Image:
         from DistillSegLib.geometry import reorient, resample, spacing_of
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,19 +16,29 @@ from DistillSegLib.networks import NetworkConfig, build_network
 from DistillSegLib.preprocessing import Preprocessing
 from DistillSegLib.records import nearest, to_dict
 from DistillSegLib.training.checkpoints import load_network
+from DistillSegLib.training.foreign import Foreign
+from DistillSegLib.training.plan import Plan
 from DistillSegLib.training.recipe import Recipe, Stage
 from DistillSegLib.training.start import begin
+from DistillSegLib.training.stored import StoredTeacher
+from DistillSegLib.training.teachers import TeacherConfig, build_teacher
 
-Source = Callable[[str], nn.Module]  # "stage/role" or the path of a checkpoint -> its network
+# "stage/role", the path of a checkpoint, or a teacher from elsewhere -> its network
+Source = Callable[[str | TeacherConfig], nn.Module]
 
 
 def rehearse(
-    recipe: Recipe, channels: int, labels: LabelTable, preprocessing: Preprocessing | None = None
+    recipe: Recipe,
+    channels: int,
+    labels: LabelTable,
+    preprocessing: Preprocessing | None = None,
+    window: Sequence[int] | None = None,
 ) -> None:
     """Put every stage together once, without weights, so that no mistake waits for the night.
 
     Args:
         preprocessing: of the data, once it is planned; guides from elsewhere must share it.
+        window: of the plan; guides that are not ours are tried on it.
 
     Raises:
         RecipeError: an unknown network, term, setting, stage, role or tap, or a checkpoint that
@@ -36,7 +46,13 @@ def rehearse(
     """
     made: dict[str, NetworkConfig] = {}
 
-    def source(name: str) -> nn.Module:
+    def source(name: str | TeacherConfig) -> nn.Module:
+        if isinstance(name, TeacherConfig):
+            with torch.device("cpu"):
+                guide = build_teacher(name, channels, labels, preprocessing)
+                if window and isinstance(guide, Foreign):
+                    guide.try_on(channels, window, labels.classes)
+            return guide.to("meta")
         if name in made:
             return build_network(made[name], channels, labels.classes)
         if not name.endswith(".pt"):
@@ -59,14 +75,21 @@ def assemble(stage: Stage, channels: int, classes: int, source: Source) -> Disti
     links = {name: link.build() for name, link in stage.links.items()}
     trained = {role: build_network(c, channels, classes) for role, c in stage.trained.items()}
     frozen = {role: source(name) for role, name in stage.frozen.items()}
+    for role, guide in frozen.items():
+        if isinstance(guide, StoredTeacher):
+            guide.role = role
 
-    def tapped(role: str, net: nn.Module) -> Tapped:
+    def tapped(role: str, net: nn.Module) -> nn.Module:
         wanted = {
             tap: None
             for link in links.values()
             if role == link.student or (link.term.guided and role == link.teacher)
             for tap in link.term.taps
         }
+        if isinstance(net, StoredTeacher):
+            if wanted:
+                raise RecipeError(f"role '{role}': stored maps have no tap '{next(iter(wanted))}'.")
+            return net
         try:
             return Tapped(net, list(wanted))
         except ValueError as problem:
@@ -79,9 +102,19 @@ def assemble(stage: Stage, channels: int, classes: int, source: Source) -> Disti
     )
 
 
-def trained_network(name: str, finished: Mapping[str, Path]) -> nn.Module:
-    """The network of a finished stage's role, or of a checkpoint from elsewhere."""
+def guide_network(
+    name: str | TeacherConfig, finished: Mapping[str, Path], plan: Plan, labels: LabelTable
+) -> nn.Module:
+    """The network of a finished stage's role, of a checkpoint, or of a teacher from elsewhere."""
+    if isinstance(name, TeacherConfig):
+        return build_teacher(name, len(plan.channels), labels, plan.preprocessing)
     return load_network(finished.get(name, Path(name)))[0]
+
+
+def notes(distillation: Distillation) -> list[str]:
+    """What could not be checked of the guides from elsewhere."""
+    guides = [getattr(guide, "net", guide) for guide in distillation.frozen.values()]
+    return [note for guide in guides for note in getattr(guide, "notes", ())]
 
 
 def _from_elsewhere(

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from DistillSegLib.training.recipe import AugmentationConfig
 
 BOTH = ("image", "label")
+ALL = (*BOTH, "maps")  # maps, of stored teachers, only where there are some
 
 
 class Augmentation:
@@ -39,16 +40,17 @@ class Augmentation:
         self.transforms = Compose(
             [
                 RandAffined(
-                    BOTH,
+                    ALL,
+                    allow_missing_keys=True,
                     spatial_size=window,
                     prob=config.affine,
                     rotate_range=angles,
                     scale_range=(config.scale,) * 3,
-                    mode=("bilinear", "nearest"),
+                    mode=("bilinear", "nearest", "bilinear"),
                     padding_mode="zeros",
                 ),
                 *(
-                    RandFlipd(BOTH, prob=probability, spatial_axis=axis)
+                    RandFlipd(ALL, prob=probability, spatial_axis=axis, allow_missing_keys=True)
                     for axis, probability in enumerate(config.flips)
                     if probability
                 ),
@@ -70,11 +72,27 @@ class Augmentation:
             ]
         )
 
-    def __call__(self, image: NDArray, label: NDArray, *, seed: int) -> tuple[NDArray, NDArray]:
-        """(C, D, H, W) float32 and (D, H, W) uint8 -> (C, d, h, w) float32, (d, h, w) int64."""
+    def __call__(
+        self, image: NDArray, label: NDArray, maps: NDArray | None = None, *, seed: int
+    ) -> tuple[NDArray, NDArray, NDArray | None]:
+        """The same variation of a patch and of all that is drawn on it.
+
+        Args:
+            image: (C, D, H, W) float32.
+            label: (D, H, W) uint8.
+            maps: (R*K, D, H, W), what stored teachers say; moved with the image, nothing else.
+
+        Returns:
+            (C, d, h, w) float32, (d, h, w) int64, and (R*K, d, h, w) float32, zero where the image
+            ends.
+        """
         self.transforms.set_random_state(seed=seed % 2**32)
-        varied = self.transforms({"image": image, "label": label[None].astype(np.float32)})
+        given = {"image": image, "label": label[None].astype(np.float32)}
+        if maps is not None:
+            given["maps"] = maps.astype(np.float32)
+        varied = self.transforms(given)
         return (
             np.asarray(varied["image"], dtype=np.float32),
             np.asarray(varied["label"][0], dtype=np.float32).astype(np.int64),
+            None if maps is None else np.asarray(varied["maps"], dtype=np.float32),
         )

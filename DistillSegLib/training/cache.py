@@ -7,13 +7,14 @@ data set:
       cache.json            plan, label table, where the data came from, the cases
       <digest>/image.npy    (C, D, H, W) float32
       <digest>/label.npy    (D, H, W) class indices
+      <digest>/hard-….npy   (K, D, H, W) float16, a stored teacher's labels; or soft-…
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from DistillSegLib.datasets import Case, Dataset
-from DistillSegLib.errors import DatasetError
+from DistillSegLib.errors import DatasetError, RecipeError
 from DistillSegLib.files import replacing, write_text
 from DistillSegLib.labels import LabelTable
 from DistillSegLib.preprocessing import Preprocessing
 from DistillSegLib.records import from_dict, to_dict
 from DistillSegLib.training.plan import Plan
+from DistillSegLib.training.stored import Maps, digest, find_maps, prepare_maps
 from DistillSegLib.windows import ignore
 
 INDEX = "cache.json"
@@ -34,12 +36,18 @@ INDEX = "cache.json"
 
 @dataclass(frozen=True)
 class CachedCase:
-    """One preprocessed case; `folder` is relative to the cache."""
+    """One preprocessed case.
+
+    Attributes:
+        folder: relative to the cache.
+        stored: `Maps.key` of a stored teacher -> file in the folder.
+    """
 
     id: str
     patient: str
     domain: str
     folder: str
+    stored: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,16 @@ class Cache:
         """(D, H, W) class indices 0 … K-1, memory-mapped."""
         return np.load(Path(self.root) / case.folder / "label.npy", mmap_mode="r")
 
+    def maps(self, case: CachedCase, maps: Maps) -> tuple[bool, NDArray[np.float16]]:
+        """(whether they are hard labels, (K, D, H, W) memory-mapped). RecipeError if not there."""
+        if maps.key not in case.stored:
+            raise RecipeError(
+                f"The cache '{self.root}' holds no maps of '{maps.folder}' for case '{case.id}'; "
+                "prepare the data set anew with this recipe."
+            )
+        name = case.stored[maps.key]
+        return name.startswith("hard"), np.load(Path(self.root) / case.folder / name, mmap_mode="r")
+
     @property
     def training_cases(self) -> tuple[CachedCase, ...]:
         return tuple(case for case in self.cases if case.id not in self.held_out)
@@ -107,15 +125,30 @@ def prepare(
     labels: LabelTable,
     folder: Path,
     *,
+    stored: Sequence[Maps] = (),
     on_progress: Callable[[float], None] = ignore,
 ) -> Cache:
-    """Preprocess the cases that are not there yet, and write the cache's index."""
+    """Preprocess the cases that are not there yet, and write the cache's index.
+
+    Args:
+        stored: maps of teachers that were run elsewhere, for the cases to train on.
+    """
     cases = []
+    out = {case.id for case in held_out}
+    training = [case for case in dataset.cases if case.id not in out]
+    found = {maps.key: find_maps(maps, training) for maps in stored}
     for number, case in enumerate(dataset.cases):
         place = folder / _digest(case, plan.preprocessing, dataset.labels)
         if not (place / "label.npy").is_file():
             _prepare_case(case, plan.preprocessing, dataset.labels, place)
-        cases.append(CachedCase(case.id, case.patient, case.domain, place.name))
+        files = {
+            maps.key: _prepare_maps(
+                maps, case, found[maps.key][case.id], dataset.labels, plan, place
+            )
+            for maps in stored
+            if case.id not in out
+        }
+        cases.append(CachedCase(case.id, case.patient, case.domain, place.name, files))
         on_progress((number + 1) / len(dataset.cases))
     cache = Cache(
         plan=plan,
@@ -137,7 +170,11 @@ def open_cache(folder: Path) -> Cache:
     cache = replace(from_dict(Cache, data, error=DatasetError), root=str(folder))
     for case in cache.cases:
         try:
-            whole = cache.image(case).shape[1:] == cache.label(case).shape  # maps, reads no voxels
+            shape = cache.label(case).shape  # maps, reads no voxels
+            beside = [
+                np.load(folder / case.folder / f, mmap_mode="r") for f in case.stored.values()
+            ]
+            whole = all(each.shape[1:] == shape for each in (cache.image(case), *beside))
         except (OSError, ValueError):
             whole = False
         if not whole:
@@ -165,5 +202,22 @@ def _prepare_case(
     image = preprocessing.apply([read_image(file) for file in case.images]).array
     label = labels.encode(preprocessing.apply_label(read_segmentation(case.label, labels).image))
     for name, array in {"image.npy": image, "label.npy": label}.items():  # the label marks done
-        with replacing(place / name) as temporary, open(temporary, "wb") as stream:
-            np.save(stream, array, allow_pickle=False)
+        _save(place / name, array)
+
+
+def _prepare_maps(
+    maps: Maps, case: Case, file: Path, labels: LabelTable, plan: Plan, place: Path
+) -> str:
+    """The name of the file with a stored teacher's maps of the case, made if it is not there."""
+    ending = f"{digest(maps, file, labels)}.npy"
+    for there in place.glob(f"*-{ending}"):
+        return there.name
+    hard, probabilities = prepare_maps(maps, case, file, labels, plan.preprocessing)
+    name = f"{'hard' if hard else 'soft'}-{ending}"
+    _save(place / name, probabilities)
+    return name
+
+
+def _save(path: Path, array: NDArray) -> None:
+    with replacing(path) as temporary, open(temporary, "wb") as stream:
+        np.save(stream, array, allow_pickle=False)

@@ -7,18 +7,19 @@ processes, nor on whether the run was interrupted.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from DistillSegLib.distill.views import Batch
+from DistillSegLib.distill.views import EMPTY, Batch
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.machine import physical_cores
 from DistillSegLib.training.augment import Augmentation
-from DistillSegLib.training.cache import Cache
+from DistillSegLib.training.cache import Cache, CachedCase
 from DistillSegLib.training.recipe import AugmentationConfig
+from DistillSegLib.training.stored import Maps
 
 MARGIN = 0.2  # of the window, cut on every side for rotation and scaling to find neighbours
 
@@ -31,6 +32,7 @@ class PatchLoader:
         batch: patches per step; the last incomplete batch of an epoch is dropped, unless it is
             the only one.
         workers: processes that prepare patches; -1 takes half the cores, at most 8.
+        stored: role -> maps of a teacher that was run elsewhere, cut and varied with the image.
         rank, ranks: which of several training processes this is; they share out the cases.
     """
 
@@ -43,6 +45,7 @@ class PatchLoader:
         batch: int,
         seed: int,
         workers: int = -1,
+        stored: Mapping[str, Maps] = EMPTY,
         rank: int = 0,
         ranks: int = 1,
     ):
@@ -55,7 +58,7 @@ class PatchLoader:
         if workers < 0:
             workers = min((physical_cores() or os.cpu_count() or 1) // 2, 8)
         self.loader = DataLoader(
-            _Patches(cache, augmentation, window, seed),
+            _Patches(cache, augmentation, window, seed, stored),
             batch_size=min(batch, len(self.order)),
             sampler=self.order,
             drop_last=True,
@@ -71,8 +74,8 @@ class PatchLoader:
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of epoch `number`."""
         self.order.epoch = number
-        for image, label in self.loader:
-            yield Batch(image, label)
+        for image, label, stored in self.loader:
+            yield Batch(image, label, stored=stored or EMPTY)
 
 
 class _EpochOrder(Sampler):
@@ -93,11 +96,20 @@ class _EpochOrder(Sampler):
 
 
 class _Patches(Dataset):
-    """(epoch, position, case) -> image (C, d, h, w) float32, label (d, h, w) int64."""
+    """(epoch, position, case) -> image (C, d, h, w) float32, label (d, h, w) int64, stored maps.
+
+    The maps are role -> (K, d, h, w) float32 probabilities.
+    """
 
     def __init__(
-        self, cache: Cache, config: AugmentationConfig, window: tuple[int, int, int], seed: int
+        self,
+        cache: Cache,
+        config: AugmentationConfig,
+        window: tuple[int, int, int],
+        seed: int,
+        stored: Mapping[str, Maps] = EMPTY,
     ):
+        self.stored = dict(stored)
         self.cache, self.cases = cache, cache.training_cases
         self.window, self.seed = window, seed
         self.foreground = config.foreground
@@ -106,14 +118,27 @@ class _Patches(Dataset):
     def __len__(self) -> int:
         return len(self.cases)
 
-    def __getitem__(self, key: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(
+        self, key: tuple[int, int, int]
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         epoch, position, number = key
         random = np.random.default_rng((self.seed, epoch, position))
         case = self.cases[number]
         label = self.cache.label(case)
         start = self._start(label, random)
-        image = self._cut(self.cache.image(case), start)
-        return self.augmentation(image, self._cut(label, start), seed=int(random.integers(2**32)))
+        image, label = self._cut(self.cache.image(case), start), self._cut(label, start)
+        kinds, maps = self._maps(case, start)
+        image, label, maps = self.augmentation(image, label, maps, seed=int(random.integers(2**32)))
+        if maps is None:
+            return image, label, {}
+        parts = zip(self.stored.items(), kinds, np.split(maps, len(kinds)), strict=True)
+        return image, label, {role: m.smoothed(part, hard) for (role, m), hard, part in parts}
+
+    def _maps(self, case: CachedCase, start: np.ndarray) -> tuple[list[bool], np.ndarray | None]:
+        """(of each role, whether its maps are hard; all on top of each other (R*K, …) or None)."""
+        found = [self.cache.maps(case, maps) for maps in self.stored.values()]
+        cut = [self._cut(maps, start) for _hard, maps in found]
+        return [hard for hard, _maps in found], np.concatenate(cut) if cut else None
 
     def _start(self, label: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Where the window begins: about a labelled voxel, or anywhere inside the image."""

@@ -15,10 +15,12 @@ from DistillSegLib.labels import LabelTable
 from DistillSegLib.networks import build_network
 from DistillSegLib.preprocessing import Preprocessing
 from DistillSegLib.records import nearest
+from DistillSegLib.training.adoption import adopt, stored_maps
 from DistillSegLib.training.assembly import rehearse
 from DistillSegLib.training.cache import INDEX, Cache, check_cases, open_cache, prepare
 from DistillSegLib.training.plan import GIVEN, check_window, fingerprint, make_plan
 from DistillSegLib.training.recipe import Recipe
+from DistillSegLib.training.stored import check_maps
 
 Report = Callable[[str, float], None]  # what is being done, and the share that is
 
@@ -50,7 +52,10 @@ def open_or_prepare(
     else:
         cache = _prepare(recipe, read_dataset(given, domain=domain), folder, device, report)
     plan = cache.plan
-    rehearse(recipe, len(plan.channels), cache.labels, plan.preprocessing)
+    for maps in stored_maps(recipe):
+        for case in cache.training_cases:
+            cache.maps(case, maps)
+    rehearse(recipe, len(plan.channels), cache.labels, plan.preprocessing, plan.window)
     return cache
 
 
@@ -63,20 +68,26 @@ def _prepare(
     split = recipe.split
     training, held_out = dataset.split(split.folds, split.fold, split.seed)
     check_cases(dataset, on_progress=lambda share: report("checking", share))
+    stored = stored_maps(recipe)
+    for maps in stored:
+        check_maps(maps, training, dataset.labels)
+    config, adopted, limits = adopt(recipe, dataset)
     found = fingerprint(
         training,
-        recipe.plan.orientation or Preprocessing.orientation,
+        config.orientation or Preprocessing.orientation,
         seed=recipe.seed,
         on_progress=lambda share: report("measuring", share),
     )
     networks = _networks(recipe, channels, labels.classes)
-    plan = make_plan(dataset, found, recipe.plan, networks, device=device)
+    plan = make_plan(dataset, found, config, [*networks, *limits], device=device)
+    plan = replace(plan, reasons=plan.reasons | adopted)
     return prepare(
         dataset,
         plan,
         held_out,
         labels,
         folder,
+        stored=stored,
         on_progress=lambda share: report("preparing", share),
     )
 

@@ -28,6 +28,7 @@ from DistillSegLib.networks import NetworkConfig
 from DistillSegLib.places import recipes
 from DistillSegLib.preprocessing import Intensity, Preprocessing
 from DistillSegLib.records import from_dict, nearest
+from DistillSegLib.training.teachers import TeacherConfig
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,10 @@ class Stage:
 
     Attributes:
         trained: role -> network that learns.
-        frozen: role -> "stage/role" of an earlier stage, or the path of a checkpoint (.pt).
-        start: role -> where its weights and the optimiser's memory of them come from, given as for
-            `frozen`; the same network, or a narrower "unet", which grows.
+        frozen: role -> "stage/role" of an earlier stage, the path of a checkpoint (.pt), or a
+            teacher from elsewhere.
+        start: role -> where its weights and the optimiser's memory of them come from, a stage/role
+            or a checkpoint; the same network, or a narrower "unet", which grows.
         growth_noise: what sets the copies of a grown network apart, as a share of the standard
             deviation of a layer's weights.
         optim: instead of the recipe's.
@@ -104,7 +106,7 @@ class Stage:
     epochs: int
     trained: Mapping[str, NetworkConfig]
     links: Mapping[str, LinkConfig]
-    frozen: Mapping[str, str] = field(default_factory=dict)
+    frozen: Mapping[str, str | TeacherConfig] = field(default_factory=dict)
     start: Mapping[str, str] = field(default_factory=dict)
     growth_noise: float = 0.01
     optim: OptimConfig | None = None

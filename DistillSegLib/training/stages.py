@@ -31,7 +31,7 @@ from DistillSegLib.distill.distillation import Distillation
 from DistillSegLib.networks import count_parameters
 from DistillSegLib.records import to_dict
 from DistillSegLib.training import checkpoints
-from DistillSegLib.training.assembly import assemble, trained_network
+from DistillSegLib.training.assembly import assemble, guide_network, notes
 from DistillSegLib.training.cache import Cache
 from DistillSegLib.training.devices import make_fabric, memory_in_words, undisturbed
 from DistillSegLib.training.fit import STATE, Epoch, fit
@@ -41,6 +41,7 @@ from DistillSegLib.training.patches import PatchLoader
 from DistillSegLib.training.preparation import open_or_prepare
 from DistillSegLib.training.recipe import AugmentationConfig, Recipe, Stage
 from DistillSegLib.training.start import Moments, begin, ended, is_start
+from DistillSegLib.training.teachers import maps_of
 from DistillSegLib.training.validation import validate
 
 PLAIN = AugmentationConfig(
@@ -109,7 +110,9 @@ def run(
                 watch(Event("skipped", stage.name))
             else:
                 torch.manual_seed(recipe.seed + number)
-                source = partial(trained_network, finished=finished)
+                source = partial(
+                    guide_network, finished=finished, plan=cache.plan, labels=cache.labels
+                )
                 distillation = assemble(stage, *shape, source)
                 known = partial(ended, finished=finished)
                 moments = begin(stage, distillation.trained, known, recipe.seed + number)
@@ -158,9 +161,15 @@ def _train(
     fabric: Fabric,
     watch: Watch,
 ) -> None:
-    loader = partial(PatchLoader, cache, window=cache.plan.window, seed=recipe.seed)
+    loader = partial(
+        PatchLoader,
+        cache,
+        window=cache.plan.window,
+        seed=recipe.seed,
+        stored=maps_of(stage.frozen),
+    )
     text = _rehearsal(distillation, loader(PLAIN, batch=2, workers=0), fabric)
-    watch(Event("rehearsal", stage.name, text=text))
+    watch(Event("rehearsal", stage.name, text="\n".join([text, *notes(distillation)])))
     patches = loader(
         recipe.augmentation,
         batch=cache.plan.batch,

@@ -620,7 +620,7 @@ def test_image_and_label_move_together(flips):
     config = replace(PLAIN, affine=1.0, rotation=(30.0, 30.0, 30.0), scale=0.2, flips=flips)
     vary = Augmentation(config, (16, 20, 24))
     for seed in range(5):
-        image, moved = vary(label[None].astype(np.float32), label, seed=seed)
+        image, moved, _ = vary(label[None].astype(np.float32), label, seed=seed)
         assert image.shape[1:] == moved.shape == (16, 20, 24)
         assert (moved[image[0] > 0.99] == 1).all()
         assert (moved[image[0] < 0.01] == 0).all()
@@ -630,7 +630,7 @@ def test_image_and_label_move_together(flips):
 def test_a_flip_mirrors_the_axis_it_names():
     label = np.zeros((4, 6, 8), np.uint8)
     label[0, 1, 2] = 1
-    _, moved = Augmentation(replace(PLAIN, flips=(0.0, 0.0, 1.0)), (4, 6, 8))(
+    _, moved, _ = Augmentation(replace(PLAIN, flips=(0.0, 0.0, 1.0)), (4, 6, 8))(
         label[None].astype(np.float32), label, seed=0
     )
     assert np.argwhere(moved).tolist() == [[0, 1, 5]]

@@ -1,0 +1,86 @@
+"""What the student adopts from a teacher whose own plans decide the grid: an nnU-Net."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from DistillSegLib.datasets import Dataset
+from DistillSegLib.errors import RecipeError
+from DistillSegLib.training.foreign import Foreign
+from DistillSegLib.training.nnunet import Results, read_results
+from DistillSegLib.training.recipe import PlanConfig, Recipe
+from DistillSegLib.training.stored import Maps
+from DistillSegLib.training.teachers import TeacherConfig, maps_of
+
+
+def adopt(recipe: Recipe, dataset: Dataset) -> tuple[PlanConfig, dict[str, str], list[nn.Module]]:
+    """The recipe's plan with the spacing, intensities and orientation of its nnU-Net teachers.
+
+    Returns:
+        The plan's values; the reason of each that was adopted; modules without weights that know
+        what the teachers' sizes must divide by.
+
+    Raises:
+        RecipeError: the recipe, or another nnU-Net, asks for something else, or the images are
+            stored along different axes.
+    """
+    config, reasons, limits = recipe.plan, {}, []
+    for teacher in _guides(recipe):
+        if not teacher.nnunet:
+            continue
+        results = read_results(teacher.nnunet, teacher.folds, teacher.checkpoint)
+        theirs = {
+            "spacing_mm": results.spacing_mm,
+            "intensity": results.intensity,
+            "orientation": results.orientation or stored_orientation(dataset, results),
+        }
+        for key, value in theirs.items():
+            given = getattr(config, key)
+            if given not in (None, value):
+                by = "another nnU-Net" if key in reasons else "the recipe"
+                raise RecipeError(
+                    f"{results.name} was trained with the {key} {value}, {by} gives {given}; leave "
+                    f"plan.{key} out, and the student adopts the teacher's."
+                )
+            reasons[key] = "as the nnU-Net teacher was trained"
+        config = replace(config, **theirs)
+        limits.append(Foreign(results.name, nn.Identity(), steps=results.steps))
+    return config, reasons, limits
+
+
+def stored_maps(recipe: Recipe) -> list[Maps]:
+    """The folders of stored maps that any stage names, each once."""
+    found = {maps.key: maps for stage in recipe.stages for maps in maps_of(stage.frozen).values()}
+    return list(found.values())
+
+
+def stored_orientation(dataset: Dataset, results: Results) -> str:
+    """Along which axes all images of the data set are stored, as nnU-Net takes them.
+
+    Raises:
+        RecipeError: they are stored along different axes.
+    """
+    import SimpleITK as sitk
+
+    from DistillSegLib.images import read_image
+
+    found: dict[str, str] = {}
+    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines
+    for case in dataset.cases:
+        found.setdefault(code(read_image(case.images[0]).GetDirection()), case.id)
+    if len(found) > 1:
+        (one, first), (other, second), *_ = found.items()
+        raise RecipeError(
+            f"{results.name} sees images as they are stored, and those of '{dataset.name}' are "
+            f"stored along different axes ('{first}' {one}, '{second}' {other}); store them all "
+            "along the same, or let the nnU-Net predict and give the folder as stored."
+        )
+    return next(iter(found))
+
+
+def _guides(recipe: Recipe) -> Sequence[TeacherConfig]:
+    frozen = [guide for stage in recipe.stages for guide in stage.frozen.values()]
+    return [guide for guide in frozen if isinstance(guide, TeacherConfig)]
