@@ -25,7 +25,7 @@ FLOORS = [
     {"images", "postprocessing"},
     {"segmentations", "manifest"},
     {"datasets"},
-    {"inputs", "package", "runtime"},  # 2: what is run, and on what
+    {"estimates", "inputs", "package", "runtime"},  # 2: what is run, and on what
     {"inference"},  # 3
     {"catalogue", "comparison", "evaluation", "batch"},  # 4: what is done with results
     {"figures"},
