@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from DistillSegLib.distill.dsm import RegionDice
 from DistillSegLib.distill.generic import DIST, ChannelWise
+from DistillSegLib.distill.gtan import MovingTarget
 from DistillSegLib.distill.lcov import ClassAffinity, MultiScale
 from DistillSegLib.distill.response import PredictionMaps
 from DistillSegLib.distill.supervised import LabelLoss
@@ -11,11 +13,13 @@ from DistillSegLib.distill.views import Term
 
 TERMS: dict[str, type[Term]] = {
     "label": LabelLoss,
+    "region_dice": RegionDice,
     "prediction_maps": PredictionMaps,
-    "domain_agreement": DomainAgreement,
-    "domain_label": DomainLabel,
+    "moving_target": MovingTarget,
     "channel_wise": ChannelWise,
     "dist": DIST,
     "class_affinity": ClassAffinity,
     "multi_scale": MultiScale,
+    "domain_agreement": DomainAgreement,
+    "domain_label": DomainLabel,
 }

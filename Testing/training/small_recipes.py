@@ -33,7 +33,33 @@ class Small:
     dice: float = 0.7
 
 
+def _growing(*stages: str) -> tuple[str, ...]:
+    """A student of two levels, and an assistant that grows from it through four stages."""
+    rows = [f"stages.{name}.trained.student.settings.width=[6, 12]" for name in stages]
+    rows += [f"stages.{name}.optim.learning_rate=5e-3" for name in stages]
+    rows += [f"stages.{name}.epochs=2" for name in stages[:-1]] + [f"stages.{stages[-1]}.epochs=5"]
+    for name, width in zip(stages, ("[6, 12]", "[7, 15]", "[10, 20]", "[12, 24]"), strict=True):
+        rows.append(f"stages.{name}.trained.assistant.settings.width={width}")
+    return tuple(rows)
+
+
+_BEGUN = (
+    "stages.teacher.epochs=6",
+    "stages.teacher.trained.teacher.settings.width=[8, 16]",
+    "stages.warm-up.epochs=4",
+    "stages.warm-up.trained.student.settings.width=[6, 12]",
+    "stages.warm-up.optim.learning_rate=5e-3",
+)
+_ARMS = ("none", "direct", "chain", "moving")
+
 SMALL: dict[str, Small] = {
+    "ct-mr": Small(
+        (
+            "stages.student.epochs=8",
+            "stages.student.trained.student.settings.width=4",
+        ),
+        data=(("ct", ("CT",)), ("mr", ("MRI",))),
+    ),
     "distil": Small(
         (
             "stages.teacher.epochs=8",
@@ -41,6 +67,13 @@ SMALL: dict[str, Small] = {
             "stages.student.epochs=8",
             "stages.student.trained.student.settings.width=[16, 16]",
         ),
+    ),
+    "distill-dsm": Small(
+        (
+            "stages.student.epochs=12",
+            "stages.student.trained.student.settings.width=[8, 16]",
+        ),
+        data=(("", ("FLAIR", "T1")),),
     ),
     "hippocampus": Small(
         (
@@ -71,5 +104,23 @@ SMALL: dict[str, Small] = {
             "stages.student.trained.student.settings={width=[4, 8, 8, 8, 8], dropout=0.0}",
         ),
         dice=0.6,
+    ),
+    "gtan": Small((*_BEGUN, *_growing("assistant-1", "assistant-2", "assistant-3", "assistant-4"))),
+    "gtan-moving": Small(
+        (
+            "stages.teacher.epochs=8",
+            "stages.teacher.trained.teacher.settings.width=[8, 16]",
+            "stages.student.epochs=8",
+            "stages.student.trained.student.settings.width=[8, 16]",
+        ),
+    ),
+    "gtan-study": Small(
+        (
+            *_BEGUN,
+            *(f"stages.{arm}.epochs=1" for arm in (*_ARMS, "chain-assistant")),
+            *(f"stages.{arm}.trained.student.settings.width=[6, 12]" for arm in _ARMS),
+            "stages.chain-assistant.trained.assistant.settings.width=[8, 16]",
+            *_growing("growing-1", "growing-2", "growing-3", "growing"),
+        ),
     ),
 }
