@@ -5,21 +5,28 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from torch import nn
 
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.networks.domains import MultiDomain
+from DistillSegLib.networks.depthshift import DepthShiftUNet
 from DistillSegLib.networks.fast import FastUNet
 from DistillSegLib.networks.lcovnet import LCOVNet
+from DistillSegLib.networks.nested import Order, nest
+from DistillSegLib.networks.residual_unet import ResidualUNet3D
 from DistillSegLib.networks.ummkd import DilatedNet, UMMKDUNet
 from DistillSegLib.networks.unet import UNet
 from DistillSegLib.records import convert, nearest
+from DistillSegLib.windows import Size
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "unet": UNet,
     "fast_unet": FastUNet,
     "lcovnet": LCOVNet,
+    "depth_shift_unet": DepthShiftUNet,
+    "residual_unet": ResidualUNet3D,
     "dilated_net": DilatedNet,
     "ummkd_unet": UMMKDUNet,
 }
@@ -31,11 +38,14 @@ class NetworkConfig:
 
     Attributes:
         domains: names of the modalities it is trained on at once, each with norms of its own.
+        nested: for structures that lie inside one another: the class indices, outermost region
+            first, or "by value"; the network then answers with one sigmoid for each region.
     """
 
     network: str
     settings: Mapping[str, typing.Any] = field(default_factory=dict)
     domains: tuple[str, ...] = ()
+    nested: Order = ()
 
 
 def build_network(config: NetworkConfig, channels: int, classes: int) -> nn.Module:
@@ -59,14 +69,17 @@ def build_network(config: NetworkConfig, channels: int, classes: int) -> nn.Modu
         where = f"Network '{config.network}': {name}"
         settings[name] = convert(hints[name], value, error=RecipeError, where=where)
     try:
-        net = build(channels, classes, **settings)
+        if config.nested:
+            net = nest(partial(build, channels, **settings), classes, config.nested)
+        else:
+            net = build(channels, classes, **settings)
         return MultiDomain(net, config.domains) if config.domains else net
     except (ValueError, RuntimeError) as problem:
         raise RecipeError(f"Network '{config.network}': {problem}") from problem
 
 
-def smallest_size(network: nn.Module) -> int:
-    """The fewest voxels along an axis that a network takes."""
+def smallest_size(network: nn.Module) -> Size:
+    """The fewest voxels that a network takes along every axis, or along z, y and x."""
     return getattr(network, "minimum", network.multiple)
 
 

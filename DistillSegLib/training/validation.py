@@ -32,10 +32,14 @@ def torch_predictor(net: nn.Module, device: torch.device | str = "cpu") -> Predi
 def single_pass(net: nn.Module) -> bool:
     """Whether one pass over a whole volume equals its windows, up to their rims.
 
-    Not with statistics taken from the image at hand, as InstanceNorm and GroupNorm take them.
+    Not with statistics taken from the image at hand, as InstanceNorm and GroupNorm take them; nor
+    with interpolation that aligns corners, whose weights change with the size of the image.
     """
     own_statistics = (nn.modules.instancenorm._InstanceNorm, nn.GroupNorm)
-    return not any(isinstance(layer, own_statistics) for layer in net.modules())
+    return not any(
+        isinstance(layer, own_statistics) or getattr(layer, "align_corners", False)
+        for layer in net.modules()
+    )
 
 
 def volume_logits(
