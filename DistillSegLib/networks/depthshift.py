@@ -128,12 +128,12 @@ def _layer(inputs: int, outputs: int) -> nn.Sequential:
 class DepthShiftUNet(nn.Module):
     """(B, C, D, H, W) -> logits (B, K, D, H, W): slice by slice, but for the shifts in every block.
 
-    H and W are multiples of 16, D is free. All blocks but the finest one on the way down shift
-    between their convolutions: eight shifts in series, so that slice i sees slices i-8 … i+8. A
-    stack that is segmented in parts needs eight slices of overlap to be exact.
+    H and W are multiples of 2^(levels - 1), D is free. All blocks but the finest one on the way
+    down shift between their convolutions: with five levels eight shifts in series, so that slice i
+    sees slices i-8 … i+8. A stack that is segmented in parts needs that much overlap to be exact.
 
-    Differs from the released code: BatchNorm there also takes statistics over all slices; but the
-    depth of the stack is fixed when the network is built, and is free here.
+    Differs from the released code: there the depth of a stack is fixed when the network is built.
+    BatchNorm takes its statistics over all slices of all volumes, as there.
 
     Args:
         width: features of the levels, finest first. With the paper's (the default), 4 channels and

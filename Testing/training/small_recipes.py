@@ -70,7 +70,8 @@ SMALL: dict[str, Small] = {
     ),
     "distill-dsm": Small(
         (
-            "stages.student.epochs=12",
+            "stages.student.epochs=16",
+            "optim.learning_rate=1e-2",
             "stages.student.trained.student.settings.width=[8, 16]",
         ),
         data=(("", ("FLAIR", "T1")),),

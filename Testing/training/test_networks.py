@@ -9,6 +9,7 @@ from DistillSegLib.errors import RecipeError
 from DistillSegLib.networks import NetworkConfig, build_network, count_parameters
 from DistillSegLib.networks.blocks import fold_depth, repeat, unfold_depth
 
+SHIFTS = ("none", "plain", "learnable")
 EVERY = [
     NetworkConfig("unet", {"width": (4, 8, 16)}),
     NetworkConfig("unet", {"width": (4, 8, 16), "dims": 2}),
@@ -18,6 +19,9 @@ EVERY = [
     NetworkConfig("fast_unet", {"width": (16, 16), "stem": 4}),
     NetworkConfig("lcovnet", {"width": (2, 4, 4, 8, 8)}),
     NetworkConfig("lcovnet", {"width": (2, 4, 4, 8, 8), "block": "dense"}),
+    *(NetworkConfig("depth_shift_unet", {"width": (8, 8, 16), "shift": s}) for s in SHIFTS),
+    NetworkConfig("residual_unet", {"width": (4, 8, 16)}),
+    NetworkConfig("residual_unet", {"width": (4, 8, 16)}, nested="by value"),
 ]
 
 
