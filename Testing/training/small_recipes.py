@@ -35,10 +35,10 @@ class Small:
 
 def _growing(*stages: str) -> tuple[str, ...]:
     """A student of two levels, and an assistant that grows from it through four stages."""
-    rows = [f"stages.{name}.trained.student.settings.width=[6, 12]" for name in stages]
+    rows = [f"stages.{name}.trained.student.settings.width=[8, 16]" for name in stages]
     rows += [f"stages.{name}.optim.learning_rate=5e-3" for name in stages]
     rows += [f"stages.{name}.epochs=2" for name in stages[:-1]] + [f"stages.{stages[-1]}.epochs=5"]
-    for name, width in zip(stages, ("[6, 12]", "[7, 15]", "[10, 20]", "[12, 24]"), strict=True):
+    for name, width in zip(stages, ("[8, 16]", "[9, 19]", "[12, 24]", "[16, 32]"), strict=True):
         rows.append(f"stages.{name}.trained.assistant.settings.width={width}")
     return tuple(rows)
 
@@ -46,8 +46,8 @@ def _growing(*stages: str) -> tuple[str, ...]:
 _BEGUN = (
     "stages.teacher.epochs=6",
     "stages.teacher.trained.teacher.settings.width=[8, 16]",
-    "stages.warm-up.epochs=4",
-    "stages.warm-up.trained.student.settings.width=[6, 12]",
+    "stages.warm-up.epochs=6",
+    "stages.warm-up.trained.student.settings.width=[8, 16]",
     "stages.warm-up.optim.learning_rate=5e-3",
 )
 _ARMS = ("none", "direct", "chain", "moving")
@@ -55,10 +55,12 @@ _ARMS = ("none", "direct", "chain", "moving")
 SMALL: dict[str, Small] = {
     "ct-mr": Small(
         (
-            "stages.student.epochs=8",
+            "optim.learning_rate=2e-2",
+            "stages.student.epochs=6",
             "stages.student.trained.student.settings.width=4",
         ),
         data=(("ct", ("CT",)), ("mr", ("MRI",))),
+        dice=0.55,  # one patch of each modality a step
     ),
     "distil": Small(
         (
@@ -111,7 +113,7 @@ SMALL: dict[str, Small] = {
         (
             "stages.teacher.epochs=8",
             "stages.teacher.trained.teacher.settings.width=[8, 16]",
-            "stages.student.epochs=8",
+            "stages.student.epochs=12",
             "stages.student.trained.student.settings.width=[8, 16]",
         ),
     ),
@@ -119,7 +121,7 @@ SMALL: dict[str, Small] = {
         (
             *_BEGUN,
             *(f"stages.{arm}.epochs=1" for arm in (*_ARMS, "chain-assistant")),
-            *(f"stages.{arm}.trained.student.settings.width=[6, 12]" for arm in _ARMS),
+            *(f"stages.{arm}.trained.student.settings.width=[8, 16]" for arm in _ARMS),
             "stages.chain-assistant.trained.assistant.settings.width=[8, 16]",
             *_growing("growing-1", "growing-2", "growing-3", "growing"),
         ),
