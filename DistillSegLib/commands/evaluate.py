@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from DistillSegLib.commands import add_command, add_engine, add_tolerance, needs_training
+from DistillSegLib.commands.train import read_domains
 from DistillSegLib.errors import DatasetError, PackageError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ distillseg evaluate hippocampus-fast --data Task04_Hippocampus
 distillseg evaluate model.distillseg --data Dataset007_Liver --cases all --csv scores.csv
 distillseg evaluate run --stage student --data Task04_Hippocampus --json scores.json
 distillseg evaluate model.distillseg --data Task04_Hippocampus --split 5 2 0
+distillseg evaluate run --data ct=Dataset007_Liver
 """
 COLUMNS = {
     "dice": "Dice",
@@ -45,7 +47,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "model", metavar="PACKAGE_OR_RUN", help="id, .distillseg file or run folder"
     )
-    parser.add_argument("--data", required=True, metavar="DIR_OR_JSON", help="labelled data set")
+    parser.add_argument(
+        "--data", required=True, metavar="[DOMAIN=]DIR_OR_JSON", help="labelled data set"
+    )
     parser.add_argument("--csv", metavar="FILE", help="write a row per case and structure")
     parser.add_argument(
         "--cases",
@@ -63,6 +67,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--stage", metavar="NAME", help="of a run (default: the last)")
     parser.add_argument("--role", metavar="NAME", help="of a run's stage, if it trained several")
+    parser.add_argument(
+        "--domain", metavar="NAME", help="of a run on several modalities; as in --data ct=DIR"
+    )
     add_tolerance(parser)
     add_engine(parser)
     parser.set_defaults(run=run)
@@ -75,8 +82,11 @@ def run(options: argparse.Namespace) -> None:
     from DistillSegLib.evaluation import evaluate
 
     terminal = Terminal(options.json)
-    dataset = read_dataset(options.data)
-    model = _of_run(options) if Path(options.model).is_dir() else _of_package(options)
+    ((named, path),) = read_domains([options.data]).items()
+    domain = options.domain or named
+    dataset = read_dataset(path, domain=domain)
+    of_run = Path(options.model).is_dir()
+    model = _of_run(options, domain) if of_run else _of_package(options)
     segment, labels, channels, provenance = model
     if len(channels) != len(dataset.channels):
         raise DatasetError(
@@ -168,8 +178,8 @@ def _of_package(options: argparse.Namespace) -> Model:
     return segment, manifest.labels, manifest.channels, manifest.provenance
 
 
-def _of_run(options: argparse.Namespace) -> Model:
-    """A run's network in torch, on the processor, logits on the full grid."""
+def _of_run(options: argparse.Namespace, domain: str) -> Model:
+    """A run's network, of one domain, in torch, on the processor, logits on the full grid."""
     from DistillSegLib.geometry import labels_on
     from DistillSegLib.images import read_image
     from DistillSegLib.labels import LabelTable
@@ -179,14 +189,14 @@ def _of_run(options: argparse.Namespace) -> Model:
     with needs_training():
         import torch
 
-        from DistillSegLib.training.checkpoints import load_network
+        from DistillSegLib.training.checkpoints import load_specialised
         from DistillSegLib.training.folder import checkpoint_of
         from DistillSegLib.training.plan import Plan
         from DistillSegLib.training.validation import torch_predictor, volume_logits
     if options.threads:
         torch.set_num_threads(options.threads)
     folder = Path(options.model)
-    net, facts = load_network(checkpoint_of(folder, options.stage, options.role))
+    net, facts = load_specialised(checkpoint_of(folder, options.stage, options.role), domain)
     plan, labels = from_dict(Plan, facts["plan"]), from_dict(LabelTable, facts["labels"])
     predict = torch_predictor(net)
 

@@ -9,6 +9,7 @@ from DistillSegLib.commands import add_command, needs_training
 EXAMPLES = """
 distillseg export run --stage student --card card.toml --out liver-fast-1.0.0.distillseg
 distillseg export run --stage teacher --card teacher.toml --out liver-reference-1.0.0.distillseg
+distillseg export run --stage both --domain ct --card ct.toml --out liver-ct-1.0.0.distillseg
 """
 
 
@@ -29,6 +30,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--stage", required=True, metavar="NAME", help="whose network to export")
     parser.add_argument("--role", metavar="NAME", help="which, if the stage trained several")
     parser.add_argument(
+        "--domain", default="", metavar="NAME", help="which, of a network for several modalities"
+    )
+    parser.add_argument(
         "--card", required=True, metavar="FILE", help="what the model is for (TOML)"
     )
     parser.add_argument("--out", required=True, metavar="FILE", help="the .distillseg to write")
@@ -47,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
             options.folder,
             stage=options.stage,
             role=options.role,
+            domain=options.domain,
             card=options.card,
             out=options.out,
         )

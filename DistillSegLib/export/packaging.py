@@ -29,7 +29,7 @@ from DistillSegLib.networks import count_parameters, smallest_size
 from DistillSegLib.package import read_package, write_package
 from DistillSegLib.records import from_dict
 from DistillSegLib.training.cache import open_cache
-from DistillSegLib.training.checkpoints import load_network
+from DistillSegLib.training.checkpoints import load_specialised
 from DistillSegLib.training.folder import checkpoint_of
 from DistillSegLib.training.plan import Plan
 from DistillSegLib.training.validation import single_pass
@@ -44,7 +44,13 @@ MEASURED_EDGES = (64, 96)  # voxels of the cubes that memory is measured on
 
 
 def build_package(
-    run: Path | str, *, stage: str, card: Path | str, out: Path | str, role: str | None = None
+    run: Path | str,
+    *,
+    stage: str,
+    card: Path | str,
+    out: Path | str,
+    role: str | None = None,
+    domain: str = "",
 ) -> Path:
     """Export a trained network of a run and pack it with its card and scores.
 
@@ -54,12 +60,13 @@ def build_package(
     Args:
         run: the folder that training wrote.
         stage: whose network; role: which, if the stage trained several.
+        domain: of a network for several modalities, for which one the package is.
         card: a TOML file, see `export.card`.
         out: the `.distillseg` file to write.
     """
     run, card = Path(run), Path(card)
     config = read_card(card)
-    net, checkpoint = load_network(checkpoint_of(run, stage, role))
+    net, checkpoint = load_specialised(checkpoint_of(run, stage, role), domain)
     plan = from_dict(Plan, checkpoint["plan"])
     labels = from_dict(LabelTable, checkpoint["labels"])
     test = None  # read before the export, which takes a minute
@@ -75,7 +82,7 @@ def build_package(
             channels=len(plan.channels),
             coarse=coarse,
             multiple=net.multiple,
-            real=_real_windows(run, net.multiple, smallest_size(net)),
+            real=_real_windows(run / "cache" / domain, net.multiple, smallest_size(net)),
         )
         log.info("Parity with torch: %.2g over %d windows.", *vars(parity).values())
         if slow := slow_operators(path):
@@ -171,10 +178,10 @@ def _peak_bytes(path: Path, shape: Sequence[int]) -> int:
     return int(done.stdout)
 
 
-def _real_windows(run: Path, multiple: Size, minimum: Size) -> list[NDArray[np.float32]]:
-    """Some held-out cases of the run's cache, as far as it is still there: (1, C, d, h, w) each."""
+def _real_windows(folder: Path, multiple: Size, minimum: Size) -> list[NDArray[np.float32]]:
+    """Some held-out cases of a run's cache, as far as it is still there: (1, C, d, h, w) each."""
     try:
-        cache = open_cache(run / "cache")
+        cache = open_cache(folder)
         cases = (cache.held_out_cases or cache.training_cases)[:REAL_WINDOWS]
         images = [np.array(cache.image(case)) for case in cases]
     except (DistillSegError, OSError) as problem:

@@ -6,7 +6,7 @@ Plain data and tensors only, read with `weights_only=True`: no code comes in wit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +28,26 @@ class Origin:
     """What every checkpoint of a run says about itself, apart from its network.
 
     Attributes:
+        plan, labels: of the first domain, where there are several.
         recipe, provenance: plain data, carried along into packages.
+        domains: what differs between the domains, where there are several.
     """
 
     plan: Plan
     labels: LabelTable
     recipe: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    domains: Mapping[str, Origin] = field(default_factory=dict)
+
+    def to_data(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "labels": to_dict(self.labels),
+            "plan": to_dict(self.plan),
+            "recipe": dict(self.recipe),
+            "provenance": dict(self.provenance),
+            "domains": {domain: origin.to_data() for domain, origin in self.domains.items()},
+        }
 
 
 def save_network(
@@ -54,11 +67,7 @@ def save_network(
         "weights": {name: tensor.cpu() for name, tensor in net.state_dict().items()},
         "channels": len(origin.plan.channels),
         "classes": origin.labels.classes,
-        "labels": to_dict(origin.labels),
-        "plan": to_dict(origin.plan),
-        "recipe": dict(origin.recipe),
-        "provenance": dict(origin.provenance),
-    }
+    } | origin.to_data()
     if moments:
         data["moments"] = {
             name: {key: value.cpu() for key, value in moment.items()}
@@ -84,6 +93,26 @@ def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
             "give the .pt file of a role, or train it again."
         ) from problem
     return net.eval(), data
+
+
+def load_specialised(path: Path, domain: str = "") -> tuple[nn.Module, dict[str, Any]]:
+    """As `load_network`; of a network of several domains that of one, with its plan and labels.
+
+    Raises:
+        RecipeError: no domain is given where there are several, or one that is not there.
+    """
+    net, data = load_network(path)
+    domains = data.get("domains", {})
+    if domain and not domains:
+        raise RecipeError(
+            f"'{path}' was trained on one data set, asked for '{domain}'; leave --domain out."
+        )
+    if domains and domain not in domains:
+        raise RecipeError(
+            f"'{path}' was trained on the domains {', '.join(domains)}, asked for "
+            f"{repr(domain) if domain else 'none'}; choose one of them with --domain."
+        )
+    return (net.specialise(domain), data | domains[domain]) if domains else (net, data)
 
 
 def save(path: Path, data: Mapping[str, Any]) -> Path:

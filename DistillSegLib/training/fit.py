@@ -17,6 +17,7 @@ from torch import nn
 
 from DistillSegLib.distill.distillation import TOTAL, Distillation
 from DistillSegLib.errors import RecipeError
+from DistillSegLib.networks.domains import by_domain
 from DistillSegLib.records import from_dict, to_dict
 from DistillSegLib.training import checkpoints
 from DistillSegLib.training.patches import PatchLoader
@@ -32,7 +33,8 @@ class Epoch:
 
     Attributes:
         losses: mean of each link's unweighted loss, and `total`.
-        scores: role -> structure -> Dice on held-out cases; empty where not validated.
+        scores: role -> structure -> Dice on held-out cases; empty where not validated. Of several
+            domains, "role domain" -> structure -> Dice.
         seconds, cpu_seconds: of this epoch, validation included; processor time without workers'.
         waiting: share of the training time in which the step waited for patches.
     """
@@ -47,8 +49,10 @@ class Epoch:
 
     @property
     def score(self) -> float:
-        """Mean Dice of the first trained role; below all others where there is none."""
-        dice = list(next(iter(self.scores.values()), {}).values())
+        """Mean Dice of the first trained role, domains included; below all others without one."""
+        first = next(iter(self.scores), "").split(" ")[0]
+        of_role = [d for role, d in self.scores.items() if role.split(" ")[0] == first]
+        dice = [value for structures in of_role for value in structures.values()]
         return sum(dice) / len(dice) if dice else -1.0
 
     @property
@@ -64,7 +68,7 @@ class Epoch:
         return losses | scores | times
 
 
-Validate = Callable[[nn.Module, Callable], dict[str, float]]
+Validate = Callable[[nn.Module, str, Callable], dict[str, float]]
 
 
 def fit(
@@ -85,7 +89,8 @@ def fit(
     so a run that is killed goes on from its last epoch with the same result as one that was not.
 
     Args:
-        validate: (network, its forward under the run's precision) -> structure -> Dice.
+        validate: (network of a domain, the domain, its forward under the run's precision) ->
+            structure -> Dice.
         on_epoch: told all epochs so far when one has ended and is safe on disk.
         moments: role -> what the optimiser remembers of it from an earlier stage.
 
@@ -110,8 +115,9 @@ def fit(
         if (number + 1) % recipe.validate_every == 0 or number + 1 == stage.epochs:
             step.eval()
             scores = {
-                role: validate(net.net, _forward(net.net, fabric))
-                for role, net in distillation.trained.items()
+                f"{role} {domain}".strip(): validate(net, domain, _forward(net, fabric))
+                for role, tapped in distillation.trained.items()
+                for domain, net in by_domain(tapped.net).items()
             }
         epoch = Epoch(
             number=number + 1,

@@ -11,7 +11,6 @@ from DistillSegLib.errors import RecipeError
 from DistillSegLib.files import write_text
 from DistillSegLib.records import nearest, to_dict
 from DistillSegLib.training.devices import MACHINE
-from DistillSegLib.training.plan import Plan
 from DistillSegLib.training.recipe import Recipe
 
 
@@ -29,10 +28,10 @@ def check_recipe(recipe: Recipe, out: Path, resume: bool) -> bool:
     return True
 
 
-def check_plan(plan: Plan, out: Path) -> None:
+def check_plan(plan: Mapping[str, Any], out: Path) -> None:
     """RecipeError if a begun run has another plan: its data are not those it was begun with."""
     if (out / "plan.json").is_file():
-        _check_same(read(out / "plan.json"), to_dict(plan), out, "plan")
+        _check_same(read(out / "plan.json"), plan, out, "plan")
 
 
 def checkpoint_of(run: Path, stage: str | None = None, role: str | None = None) -> Path:

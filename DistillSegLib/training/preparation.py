@@ -1,4 +1,4 @@
-"""From what `--data` names to a cache that can be trained from."""
+"""From what `--data` names to caches that can be trained from, one for each domain."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ from DistillSegLib.datasets import Dataset, read_dataset
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.labels import LabelTable
 from DistillSegLib.networks import build_network
+from DistillSegLib.networks.domains import by_domain
 from DistillSegLib.preprocessing import Preprocessing
 from DistillSegLib.records import nearest
 from DistillSegLib.training.adoption import adopt, stored_maps
 from DistillSegLib.training.assembly import rehearse
 from DistillSegLib.training.cache import INDEX, Cache, check_cases, open_cache, prepare
-from DistillSegLib.training.plan import GIVEN, check_window, fingerprint, make_plan
+from DistillSegLib.training.plan import GIVEN, check_window, fingerprint
 from DistillSegLib.training.recipe import Recipe
 from DistillSegLib.training.stored import check_maps
+from DistillSegLib.training.together import (
+    check_alike,
+    check_domains,
+    check_plans,
+    plan_together,
+)
 
 Report = Callable[[str, float], None]  # what is being done, and the share that is
 
@@ -33,63 +40,100 @@ def open_or_prepare(
     begun: bool,
     device: torch.device,
     report: Report,
-) -> Cache:
-    """The cache that is given as data, that of a run that was begun, or a new one in `folder`.
+) -> dict[str, Cache]:
+    """Caches that are given as data, those of a run that was begun, or new ones in `folder`.
+
+    Returns:
+        domain -> cache, in the order of the recipe's domains; "" -> cache if it names none.
 
     Raises:
         RecipeError, DatasetError: whatever in the recipe or the data would stop the training later.
     """
-    if len(data) != 1:
+    domains = check_domains(recipe, data)
+    given = {domain: Path(data[domain]) for domain in domains}
+    (name, path), *_ = data.items()
+    given, names = (given, domains) if domains else ({"": Path(path)}, (name,))
+    folders = {domain: folder / domain for domain in given}
+    elsewhere = [domain for domain, path in given.items() if (path / INDEX).is_file()]
+    if len(elsewhere) == len(given):
+        caches = {domain: _under(recipe, open_cache(path)) for domain, path in given.items()}
+    elif elsewhere:
         raise RecipeError(
-            f"Recipe '{recipe.name}' trains on one data set, found {len(data)}; give one --data."
+            f"The data of domain '{elsewhere[0]}' are a cache, those of others are data sets; "
+            "give caches or data sets for all domains."
         )
-    (domain, path), *_ = data.items()
-    given = Path(path)
-    if (given / INDEX).is_file():
-        cache = _under(recipe, open_cache(given))
-    elif begun and (folder / INDEX).is_file():
-        cache = open_cache(folder)
+    elif begun and all((path / INDEX).is_file() for path in folders.values()):
+        caches = {domain: open_cache(path) for domain, path in folders.items()}
     else:
-        cache = _prepare(recipe, read_dataset(given, domain=domain), folder, device, report)
-    plan = cache.plan
-    for maps in stored_maps(recipe):
-        for case in cache.training_cases:
-            cache.maps(case, maps)
-    rehearse(recipe, len(plan.channels), cache.labels, plan.preprocessing, plan.window)
-    return cache
+        datasets = {
+            domain: read_dataset(path, domain=name)
+            for (domain, path), name in zip(given.items(), names, strict=True)
+        }
+        caches = _prepare(recipe, datasets, folders, device, report)
+    plans = {domain: cache.plan for domain, cache in caches.items()}
+    check_alike({d: c.labels for d, c in caches.items()}, {d: p.channels for d, p in plans.items()})
+    check_plans(plans)
+    for cache in caches.values():
+        for maps in stored_maps(recipe):
+            for case in cache.training_cases:
+                cache.maps(case, maps)
+    first = next(iter(caches.values()))
+    plan = first.plan
+    rehearse(recipe, len(plan.channels), first.labels, plan.preprocessing, plan.window)
+    return caches
 
 
 def _prepare(
-    recipe: Recipe, dataset: Dataset, folder: Path, device: torch.device, report: Report
-) -> Cache:
-    labels = _labels(recipe, dataset.labels, dataset.name)
-    channels = len(dataset.channels)
-    rehearse(recipe, channels, labels)
+    recipe: Recipe,
+    datasets: Mapping[str, Dataset],
+    folders: Mapping[str, Path],
+    device: torch.device,
+    report: Report,
+) -> dict[str, Cache]:
+    labels = {d: _labels(recipe, dataset.labels, dataset.name) for d, dataset in datasets.items()}
+    check_alike(labels, {domain: dataset.channels for domain, dataset in datasets.items()})
+    first = next(iter(datasets))
+    channels, classes = len(datasets[first].channels), labels[first].classes
+    rehearse(recipe, channels, labels[first])
     split = recipe.split
-    training, held_out = dataset.split(split.folds, split.fold, split.seed)
-    check_cases(dataset, on_progress=lambda share: report("checking", share))
+    splits = {d: data.split(split.folds, split.fold, split.seed) for d, data in datasets.items()}
     stored = stored_maps(recipe)
-    for maps in stored:
-        check_maps(maps, training, dataset.labels)
-    config, adopted, limits = adopt(recipe, dataset)
-    found = fingerprint(
-        training,
-        config.orientation or Preprocessing.orientation,
-        seed=recipe.seed,
-        on_progress=lambda share: report("measuring", share),
-    )
-    networks = _networks(recipe, channels, labels.classes)
-    plan = make_plan(dataset, found, config, [*networks, *limits], device=device)
-    plan = replace(plan, reasons=plan.reasons | adopted)
-    return prepare(
-        dataset,
-        plan,
-        held_out,
-        labels,
-        folder,
-        stored=stored,
-        on_progress=lambda share: report("preparing", share),
-    )
+    for domain, dataset in datasets.items():
+        check_cases(dataset, on_progress=_part(report, "checking", domain, datasets))
+        for maps in stored:
+            check_maps(maps, splits[domain][0], dataset.labels)
+    config, reasons, limits = adopt(recipe, datasets[first])
+    found = {
+        domain: fingerprint(
+            splits[domain][0],
+            config.orientation or Preprocessing.orientation,
+            seed=recipe.seed,
+            on_progress=_part(report, "measuring", domain, datasets),
+        )
+        for domain in datasets
+    }
+    networks = [*_networks(recipe, channels, classes), *limits]
+    plans = plan_together(datasets, found, config, networks, reasons, device=device)
+    return {
+        domain: prepare(
+            dataset,
+            plans[domain],
+            splits[domain][1],
+            labels[domain],
+            folders[domain],
+            stored=stored,
+            on_progress=_part(report, "preparing", domain, datasets),
+        )
+        for domain, dataset in datasets.items()
+    }
+
+
+def _part(
+    report: Report, kind: str, domain: str, domains: Mapping[str, Dataset]
+) -> Callable[[float], None]:
+    """Progress within one domain as progress of all."""
+    done = list(domains).index(domain)
+    return lambda share: report(kind, (done + share) / len(domains))
 
 
 def _under(recipe: Recipe, cache: Cache) -> Cache:
@@ -123,10 +167,10 @@ def _under(recipe: Recipe, cache: Cache) -> Cache:
 
 
 def _networks(recipe: Recipe, channels: int, classes: int) -> list[nn.Module]:
-    """All that will be trained, without weights."""
+    """All that will be trained, as one domain passes through them, without weights."""
     with torch.device("meta"):
         return [
-            build_network(config, channels, classes)
+            next(iter(by_domain(build_network(config, channels, classes)).values()))
             for stage in recipe.stages
             for config in stage.trained.values()
         ]

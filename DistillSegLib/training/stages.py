@@ -3,7 +3,7 @@
 A run folder holds
 
     recipe.json  plan.json  summary.json
-    cache/                     preprocessed cases
+    cache/                     preprocessed cases; of several domains, a folder each in it
     <stage>/<role>.pt          a trained network, able to rebuild itself
     <stage>/state.pt           the state of an interrupted stage
     <stage>/metrics.csv        losses and Dice by epoch; TensorBoard events beside it
@@ -14,19 +14,15 @@ A finished stage is skipped when the run is resumed.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
-from DistillSegLib import __version__
 from DistillSegLib.distill.distillation import Distillation
 from DistillSegLib.networks import count_parameters
 from DistillSegLib.records import to_dict
@@ -37,6 +33,8 @@ from DistillSegLib.training.devices import make_fabric, memory_in_words, undistu
 from DistillSegLib.training.fit import STATE, Epoch, fit
 from DistillSegLib.training.folder import check_plan, check_recipe, read, write
 from DistillSegLib.training.log import Log
+from DistillSegLib.training.origin import origin_of
+from DistillSegLib.training.paired import PairedLoader, patch_loader
 from DistillSegLib.training.patches import PatchLoader
 from DistillSegLib.training.preparation import open_or_prepare
 from DistillSegLib.training.recipe import AugmentationConfig, Recipe, Stage
@@ -81,7 +79,7 @@ def run(
 
     Args:
         data: domain ("" if there is one only) -> data set folder, its JSON file, or a cache that
-            was prepared elsewhere.
+            was prepared elsewhere; of several, the domains that the recipe's networks name.
         resume: go on with the run in `out`; without it, a folder that holds a run is refused.
         command: how this run was started, for model cards.
 
@@ -97,11 +95,11 @@ def run(
         fabric = make_fabric(recipe)
         watch = on_event if fabric.is_global_zero else lambda _event: None
         with fabric.rank_zero_first():
-            cache = _open(recipe, data, out, begun or not fabric.is_global_zero, fabric, watch)
-        watch(Event("plan", text=_planned(cache)))
-        provenance = _provenance(recipe, cache, command)
-        origin = checkpoints.Origin(cache.plan, cache.labels, to_dict(recipe), provenance)
-        shape = len(cache.plan.channels), cache.labels.classes
+            caches = _open(recipe, data, out, begun or not fabric.is_global_zero, fabric, watch)
+        watch(Event("plan", text="\n".join(map(_planned, caches, caches.values()))))
+        origin = origin_of(recipe, caches, command)
+        plan, labels = origin.plan, origin.labels
+        shape = len(plan.channels), labels.classes
         finished: dict[str, Path] = {}
         for number, stage in enumerate(recipe.stages):
             folder = out / stage.name
@@ -110,15 +108,13 @@ def run(
                 watch(Event("skipped", stage.name))
             else:
                 torch.manual_seed(recipe.seed + number)
-                source = partial(
-                    guide_network, finished=finished, plan=cache.plan, labels=cache.labels
-                )
+                source = partial(guide_network, finished=finished, plan=plan, labels=labels)
                 distillation = assemble(stage, *shape, source)
                 known = partial(ended, finished=finished)
                 moments = begin(stage, distillation.trained, known, recipe.seed + number)
-                with memory_in_words(stage.name, cache.plan.batch):
+                with memory_in_words(stage.name, plan.batch):
                     _train(
-                        recipe, stage, distillation, moments, cache, origin, folder, fabric, watch
+                        recipe, stage, distillation, moments, caches, origin, folder, fabric, watch
                     )
                 watch(Event("trained", stage.name))
             finished |= roles
@@ -126,15 +122,15 @@ def run(
             stages = {
                 stage.name: read(out / stage.name / "summary.json") for stage in recipe.stages
             }
-            write(out / "summary.json", {"provenance": provenance, "stages": stages})
+            write(out / "summary.json", {"provenance": origin.provenance, "stages": stages})
     return finished if fabric.is_global_zero else {}
 
 
 def _open(
     recipe: Recipe, data: Mapping[str, Path], out: Path, begun: bool, fabric: Fabric, watch: Watch
-) -> Cache:
-    """The cache; from here on the folder holds a run, of this recipe and plan."""
-    cache = open_or_prepare(
+) -> dict[str, Cache]:
+    """The caches by domain; from here on the folder holds a run, of this recipe and plan."""
+    caches = open_or_prepare(
         recipe,
         data,
         out / "cache",
@@ -142,12 +138,14 @@ def _open(
         device=fabric.device,
         report=lambda kind, share: watch(Event(kind, share=share)),
     )
+    plans = {domain: to_dict(cache.plan) for domain, cache in caches.items()}
+    plan = plans.get("", plans)  # of several domains, one each by its name
     if begun:
-        check_plan(cache.plan, out)
+        check_plan(plan, out)
     if fabric.is_global_zero:
-        write(out / "plan.json", to_dict(cache.plan))
+        write(out / "plan.json", plan)
         write(out / "recipe.json", to_dict(recipe))
-    return cache
+    return caches
 
 
 def _train(
@@ -155,24 +153,24 @@ def _train(
     stage: Stage,
     distillation: Distillation,
     moments: Mapping[str, Moments],
-    cache: Cache,
+    caches: Mapping[str, Cache],
     origin: checkpoints.Origin,
     folder: Path,
     fabric: Fabric,
     watch: Watch,
 ) -> None:
     loader = partial(
-        PatchLoader,
-        cache,
-        window=cache.plan.window,
+        patch_loader,
+        caches,
+        window=origin.plan.window,
         seed=recipe.seed,
         stored=maps_of(stage.frozen),
     )
-    text = _rehearsal(distillation, loader(PLAIN, batch=2, workers=0), fabric)
+    text = _rehearsal(distillation, loader(PLAIN, batch=2 * len(caches), workers=0), fabric)
     watch(Event("rehearsal", stage.name, text="\n".join([text, *notes(distillation)])))
     patches = loader(
         recipe.augmentation,
-        batch=cache.plan.batch,
+        batch=origin.plan.batch,
         workers=recipe.workers,
         rank=fabric.global_rank,
         ranks=fabric.world_size,
@@ -192,7 +190,7 @@ def _train(
             stage,
             fabric=fabric,
             folder=folder,
-            validate=lambda net, forward: validate(net, cache, forward),
+            validate=lambda net, domain, forward: validate(net, caches[domain], forward),
             on_epoch=on_epoch,
             moments=moments,
         )
@@ -202,8 +200,10 @@ def _train(
     fabric.barrier()  # the next stage reads these files
 
 
-def _rehearsal(distillation: Distillation, patches: PatchLoader, fabric: Fabric) -> str:
-    """The rehearsal on two plain patches; what it did to running statistics is undone."""
+def _rehearsal(
+    distillation: Distillation, patches: PatchLoader | PairedLoader, fabric: Fabric
+) -> str:
+    """The rehearsal on plain patches, two of each domain; running statistics are as before it."""
     before = {name: w.clone() for name, w in distillation.state_dict().items()}
     text = distillation.to(fabric.device).rehearse(fabric.to_device(next(patches.epoch(0))))
     distillation.load_state_dict(before)
@@ -236,27 +236,9 @@ def _finish(
     (folder / STATE).unlink(missing_ok=True)
 
 
-def _planned(cache: Cache) -> str:
+def _planned(domain: str, cache: Cache) -> str:
     structures = ", ".join(f"{label.name} ({label.value})" for label in cache.labels)
     return (
-        f"{cache.source.name}: {len(cache.training_cases)} cases to train on, "
-        f"{len(cache.held_out)} held out; {structures}\n{cache.plan}"
+        f"{f'{domain}: ' if domain else ''}{cache.source.name}: {len(cache.training_cases)} cases "
+        f"to train on, {len(cache.held_out)} held out; {structures}\n{cache.plan}"
     )
-
-
-def _provenance(recipe: Recipe, cache: Cache, command: str) -> dict[str, Any]:
-    packages = ("torch", "monai", "lightning-fabric", "numpy")
-    return {
-        "distillseg": __version__,
-        "recipe": recipe.name,
-        "command": command,
-        "dataset": cache.source.name,
-        "licence": cache.source.licence,
-        "reference": cache.source.reference,
-        "seed": recipe.seed,
-        "split": to_dict(recipe.split),
-        "training_cases": [case.id for case in cache.training_cases],
-        "held_out_cases": list(cache.held_out),
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in packages},
-    }

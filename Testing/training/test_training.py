@@ -488,9 +488,10 @@ def test_a_guide_from_elsewhere_must_share_labels_and_preprocessing(tiny, cache,
 
 
 def opened(recipe: Recipe, folder: Path):
-    return open_or_prepare(
+    caches = open_or_prepare(
         recipe, {"": folder}, folder, begun=False, device=torch.device("cpu"), report=None
     )
+    return caches[""]
 
 
 def test_cached_cases_are_what_preprocessing_makes_of_the_files(cache, data):

@@ -1,0 +1,102 @@
+"""Batches of several modalities: an equal share of each, of patients that need not be the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from DistillSegLib.distill.views import EMPTY, Batch
+from DistillSegLib.training.cache import Cache
+from DistillSegLib.training.patches import PatchLoader
+from DistillSegLib.training.recipe import AugmentationConfig
+
+
+def patch_loader(
+    caches: Mapping[str, Cache], augmentation: AugmentationConfig, **settings: Any
+) -> PatchLoader | PairedLoader:
+    """The batches of one data set, or of several together; settings as `PatchLoader` takes them."""
+    if len(caches) == 1:
+        return PatchLoader(*caches.values(), augmentation, **settings)
+    return PairedLoader(list(caches.values()), augmentation, **settings)
+
+
+class PairedLoader:
+    """Batches of an epoch, 1/n of each from each of n domains, samples of a domain side by side.
+
+    An epoch has as many batches as the largest data set gives: there, every training case comes
+    once. The others begin anew, in another order, as often as that takes. What a batch holds
+    depends on (seed, epoch, position) alone, as in `PatchLoader`.
+
+    Args:
+        caches: one for each domain, in the order of the networks' domains.
+        batch: patches per step, of all domains together; a share is no larger than the smallest
+            data set.
+        workers: processes for all domains together; -1 chooses by the machine.
+        settings: of each `PatchLoader`: window, ranks and so on.
+    """
+
+    def __init__(
+        self,
+        caches: Sequence[Cache],
+        augmentation: AugmentationConfig,
+        *,
+        batch: int,
+        seed: int,
+        workers: int = -1,
+        ranks: int = 1,
+        **settings: Any,
+    ):
+        smallest = min(len(cache.training_cases) for cache in caches) // ranks
+        share = max(min(batch // len(caches), smallest), 1)
+        if workers > 0:
+            workers = max(workers // len(caches), 1)
+        self.loaders = [
+            PatchLoader(
+                cache,
+                augmentation,
+                batch=share,
+                seed=_seed(seed, number),
+                workers=workers,
+                ranks=ranks,
+                **settings,
+            )
+            for number, cache in enumerate(caches)
+        ]
+
+    def __len__(self) -> int:
+        return max(map(len, self.loaders))
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of epoch `number`."""
+        parts = [self._repeated(loader, number) for loader in self.loaders]
+        for batches in zip(*parts, strict=True):
+            yield _together(batches)
+
+    def _repeated(self, loader: PatchLoader, number: int) -> Iterator[Batch]:
+        """As many batches as an epoch has: passes of the loader, none of them twice in a run."""
+        passes = -(-len(self) // len(loader))
+        first = number * passes
+        every = (batch for turn in range(passes) for batch in loader.epoch(first + turn))
+        return islice(every, len(self))
+
+
+def _together(batches: Sequence[Batch]) -> Batch:
+    sizes = torch.tensor([len(batch.image) for batch in batches])
+    stored = {
+        role: torch.cat([batch.stored[role] for batch in batches]) for role in batches[0].stored
+    }
+    return Batch(
+        image=torch.cat([batch.image for batch in batches]),
+        label=torch.cat([batch.label for batch in batches]),
+        domain=torch.arange(len(batches)).repeat_interleave(sizes),
+        stored=stored or EMPTY,
+    )
+
+
+def _seed(*numbers: int) -> int:
+    """One seed from several, so that the domains are not varied alike."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
