@@ -12,11 +12,13 @@ from torch import nn
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.networks.domains import MultiDomain
 from DistillSegLib.networks.depthshift import DepthShiftUNet
+from DistillSegLib.networks.enet import ENet
 from DistillSegLib.networks.fast import FastUNet
 from DistillSegLib.networks.lcovnet import LCOVNet
 from DistillSegLib.networks.nested import Order, nest
 from DistillSegLib.networks.residual_unet import ResidualUNet3D
 from DistillSegLib.networks.ummkd import DilatedNet, UMMKDUNet
+from DistillSegLib.networks.raunet import RAUNet
 from DistillSegLib.networks.unet import UNet
 from DistillSegLib.records import convert, nearest
 from DistillSegLib.windows import Size
@@ -25,6 +27,8 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "unet": UNet,
     "fast_unet": FastUNet,
     "lcovnet": LCOVNet,
+    "enet": ENet,
+    "raunet": RAUNet,
     "depth_shift_unet": DepthShiftUNet,
     "residual_unet": ResidualUNet3D,
     "dilated_net": DilatedNet,

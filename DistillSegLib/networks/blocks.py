@@ -94,12 +94,12 @@ class Upsample(nn.Module):
 
 
 def repeat(features: Tensor, factor: int = 2) -> Tensor:
-    """(B, C, D, H, W) -> (B, C, fD, fH, fW): each voxel repeated, as data movement only.
+    """(B, C, D, H, W) -> (B, C, fD, fH, fW), or without D: each voxel repeated, only moving data.
 
     The same numbers as nearest-neighbour interpolation, which ONNX Runtime runs about twelve times
     slower than this.
     """
-    for axis in (2, 3, 4):
+    for axis in range(2, features.ndim):
         stacked = torch.stack((features,) * factor, dim=axis + 1)
         features = stacked.flatten(axis, axis + 1)
     return features
