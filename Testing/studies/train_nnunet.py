@@ -1,0 +1,107 @@
+"""Train a small nnU-Net v2 by the package `nnunetv2` itself, as a teacher for a distillation.
+
+    OMP_NUM_THREADS=1 python Testing/studies/train_nnunet.py Task04_Hippocampus --out nnunet
+
+The data set is copied into nnU-Net's layout, planned and preprocessed by nnU-Net, and its folds are
+ours (`Dataset.split`, seed 0), so that who is held out here is held out there. Width, batch and
+length are cut to what a processor manages; nothing else is changed, so the results folder is one
+like any other. nnU-Net's fingerprint looks at all cases, as it does in its own cross-validation.
+
+    distillseg train my.toml --data Task04_Hippocampus --out run
+
+where my.toml has, under [stages.frozen], teacher = { nnunet = "nnunet/results/Dataset004_…/…" }.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from DistillSegLib.datasets import Dataset, read_dataset
+
+CONFIGURATION = "3d_fullres"
+NUMBER = 4
+
+
+def main() -> None:
+    """Convert, plan, preprocess, train and validate."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="folder of a data set")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for nnU-Net's three folders"
+    )
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--iterations", type=int, default=40, help="steps in each epoch")
+    parser.add_argument("--features", type=int, default=16, help="of the finest level")
+    parser.add_argument("--batch", type=int, default=2)
+    options = parser.parse_args()
+    values = {f"nnUNet_{n}": str(options.out / n) for n in ("raw", "preprocessed", "results")}
+    os.environ.update(values, nnUNet_compile="0", nnUNet_def_n_proc="1", nnUNet_n_proc_DA="1")
+    dataset = read_dataset(options.data)
+    name = f"Dataset{NUMBER:03d}_{re.sub(r'[^A-Za-z0-9]', '', dataset.name)}"
+    write_raw(dataset, options.out / "raw" / name)
+    plan(options.out / "preprocessed" / name, dataset, options.features, options.batch)
+    train(options.fold, options.epochs, options.iterations)
+
+
+def write_raw(dataset: Dataset, folder: Path) -> None:
+    """The data set in nnU-Net's layout; label values must be 1, 2, … without gaps."""
+    values = [label.value for label in dataset.labels]
+    if values != list(range(1, len(values) + 1)):
+        raise SystemExit(f"nnU-Net needs the labels 1, 2, …, found {values}.")
+    for kind in ("imagesTr", "labelsTr"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for case in dataset.cases:
+        for channel, image in enumerate(case.images):
+            shutil.copy(image, folder / "imagesTr" / f"{case.id}_{channel:04d}.nii.gz")
+        shutil.copy(case.label, folder / "labelsTr" / f"{case.id}.nii.gz")
+    described = {
+        "channel_names": {str(i): channel for i, channel in enumerate(dataset.channels)},
+        "labels": {"background": 0} | {label.name: label.value for label in dataset.labels},
+        "numTraining": len(dataset.cases),
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(described, indent=1))
+
+
+def plan(folder: Path, dataset: Dataset, features: int, batch: int) -> None:
+    """nnU-Net's plans, narrowed, its preprocessed cases, and our folds."""
+    from nnunetv2.experiment_planning import plan_and_preprocess_api as nnunet
+
+    nnunet.extract_fingerprint_dataset(NUMBER, num_processes=1)
+    nnunet.plan_experiment_dataset(NUMBER)
+    file = folder / "nnUNetPlans.json"
+    plans = json.loads(file.read_text())
+    configured = plans["configurations"][CONFIGURATION]
+    configured["batch_size"] = batch
+    settings = configured["architecture"]["arch_kwargs"]
+    widths = [min(features * 2**level, 320) for level in range(settings["n_stages"])]
+    settings["features_per_stage"] = widths
+    file.write_text(json.dumps(plans, indent=1))
+    nnunet.preprocess_dataset(NUMBER, configurations=(CONFIGURATION,), num_processes=(1,))
+    splits = [dataset.split(5, fold, seed=0) for fold in range(5)]
+    folds = [{"train": [c.id for c in a], "val": [c.id for c in b]} for a, b in splits]
+    (folder / "splits_final.json").write_text(json.dumps(folds, indent=1))
+
+
+def train(fold: int, epochs: int, iterations: int) -> None:
+    """nnU-Net's own training and validation of one fold."""
+    import torch
+    from nnunetv2.run.run_training import get_trainer_from_args
+
+    os.environ["nnUNet_n_proc_DA"] = "0"  # noqa: SIM112 - nnU-Net spells it so
+    trainer = get_trainer_from_args(str(NUMBER), CONFIGURATION, fold, device=torch.device("cpu"))
+    trainer.num_epochs, trainer.num_iterations_per_epoch = epochs, iterations
+    trainer.num_val_iterations_per_epoch = 5
+    trainer.run_training()
+    trainer.perform_actual_validation()
+    print(f"The teacher: {trainer.output_folder_base}, folds = [{fold}]")
+
+
+if __name__ == "__main__":
+    main()
