@@ -1,0 +1,205 @@
+"""Segmentations of the library and segmentation nodes, both ways.
+
+Main thread only.
+"""
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
+
+from DistillSegLib.labels import Label, LabelTable
+from DistillSegLib.regions import RAS_TO_LPS
+from DistillSegLib.segmentations import Segmentation
+from DistillSegPanel.Nodes import NodeError, checkTransform, worldMatrix
+
+BINARY = "Binary labelmap"  # Slicer's name of the representation, never translated
+TISSUE = "^85756007^"  # SNOMED CT's "Tissue", which Slicer gives to segments that say nothing
+
+
+def labelmapFromImage(labelmap, volumeNode):
+    """A label map on a volume's grid as Slicer stores it: cropped to what is not background.
+
+    Where it lies is taken from the volume without its parent transform, which the segmentation
+    node has too.
+    """
+    found = _boxOf(labelmap)
+    part = sitk.RegionOfInterest(labelmap, found[3:], found[:3])
+    voxels = sitk.GetArrayViewFromImage(part)
+    image = slicer.vtkOrientedImageData()
+    first, size = found[:3], found[3:]
+    extent = [edge for i, n in zip(first, size) for edge in (i, i + n - 1)]
+    image.SetExtent(*extent)
+    image.AllocateScalars(get_vtk_array_type(voxels.dtype), 1)
+    scalars = image.GetPointData().GetScalars()
+    np.copyto(vtk_to_numpy(scalars).reshape(voxels.shape), voxels)
+    ijkToRas = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(ijkToRas)
+    image.SetGeometryFromImageToWorldMatrix(ijkToRas)
+    return image
+
+
+def segmentationFromNode(segmentationNode):
+    """Any segmentation of the scene as the library compares it, where the views show it.
+
+    The node is not changed: what it stores as surfaces or contours is converted in a copy.
+
+    Raises:
+        NodeError: none is given, it holds no segment, or it lies below a transform that bends.
+    """
+    checkSegmentation(segmentationNode)
+    checkTransform(segmentationNode)
+    source = _withLabelmaps(segmentationNode)
+    segmentation = source.GetSegmentation()
+    ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+    names, values = vtk.vtkStringArray(), vtk.vtkIntArray()
+    for value, identifier in enumerate(ids, start=1):
+        names.InsertNextValue(identifier)
+        values.InsertNextValue(value)
+    merged = slicer.vtkOrientedImageData()
+    if not source.GenerateMergedLabelmapForAllSegments(
+        merged, _extentMode(source), None, names, values
+    ):
+        raise NodeError(
+            _("'{name}' could not be turned into a label map; save it and load it again.").format(
+                name=segmentationNode.GetName()
+            )
+        )
+    labels = LabelTable(
+        tuple(_labelOf(segmentation.GetSegment(i), value) for value, i in enumerate(ids, start=1))
+    )
+    image, shared = _imageFromOriented(merged, worldMatrix(segmentationNode)), 0
+    if segmentation.GetNumberOfLayers() > 1:
+        shared = _voxelsOf(segmentation, ids) - _countOf(merged)
+    return Segmentation(
+        sitk.Cast(image, sitk.sitkUInt8 if labels.dtype is np.uint8 else sitk.sitkUInt16),
+        labels,
+        source=segmentationNode.GetName(),
+        warnings=_overlapWarning(segmentationNode.GetName(), shared),
+    )
+
+
+def sameMask(nodeA, nodeB, segmentId):
+    """Whether a segment holds the same voxels in two nodes of one geometry."""
+    masks = [_cropped(node, segmentId) for node in (nodeA, nodeB)]
+    if masks[0].IsEmpty() or masks[1].IsEmpty():
+        return masks[0].IsEmpty() == masks[1].IsEmpty()
+    if masks[0].GetExtent() != masks[1].GetExtent():
+        return False
+    a, b = (vtk_to_numpy(mask.GetPointData().GetScalars()) for mask in masks)
+    return bool(np.array_equal(a != 0, b != 0))
+
+
+def checkSegmentation(segmentationNode):
+    """Raise NodeError for what is no segmentation or holds no segment."""
+    if segmentationNode is None:
+        raise NodeError(_("No segmentation is selected; choose one."))
+    name = segmentationNode.GetName()
+    if not segmentationNode.IsA("vtkMRMLSegmentationNode"):
+        raise NodeError(
+            _("'{name}' is no segmentation; import it as one in 'Segmentations'.").format(name=name)
+        )
+    segmentation = segmentationNode.GetSegmentation()
+    if segmentation is None or segmentation.GetNumberOfSegments() == 0:
+        raise NodeError(_("'{name}' holds no segment; there is nothing to see.").format(name=name))
+
+
+def terminologyOf(segment):
+    """The terminology string of a segment; empty if it has none, or only Slicer's default."""
+    value = vtk.reference("")
+    found = segment.GetTag(segment.GetTerminologyEntryTagName(), value)
+    return str(value) if found and TISSUE not in str(value) else ""
+
+
+def _cropped(segmentationNode, segmentId):
+    """One segment's mask, cut to its voxels; without extent if it has none."""
+    mask, extent = slicer.vtkOrientedImageData(), [0, -1] * 3
+    segmentationNode.GetBinaryLabelmapRepresentation(segmentId, mask)
+    resample = slicer.vtkOrientedImageDataResample
+    if mask.IsEmpty() or not resample.CalculateEffectiveExtent(mask, extent):
+        return slicer.vtkOrientedImageData()
+    cropped = slicer.vtkOrientedImageData()
+    resample.CopyImage(mask, cropped, extent)
+    return cropped
+
+
+def _boxOf(labelmap):
+    """First index and size (x, y, z) of what is not background; one voxel where all is."""
+    statistics = sitk.LabelShapeStatisticsImageFilter()
+    statistics.SetComputePerimeter(False)
+    statistics.Execute(labelmap != 0)
+    if not statistics.HasLabel(1):
+        return (0, 0, 0, 1, 1, 1)
+    return statistics.GetBoundingBox(1)
+
+
+def _withLabelmaps(segmentationNode):
+    """The node itself if it holds label maps, otherwise a copy outside of the scene that does."""
+    if segmentationNode.GetSegmentation().ContainsRepresentation(BINARY):
+        return segmentationNode
+    copy = slicer.vtkMRMLSegmentationNode()
+    copy.GetSegmentation().DeepCopy(segmentationNode.GetSegmentation())
+    if not copy.CreateBinaryLabelmapRepresentation():
+        raise NodeError(
+            _("The surfaces of '{name}' could not be turned into a label map.").format(
+                name=segmentationNode.GetName()
+            )
+        )
+    return copy
+
+
+def _extentMode(segmentationNode):
+    """The grid that the segments were drawn on, where the node knows it; otherwise just theirs."""
+    key = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+    if segmentationNode.GetSegmentation().GetConversionParameter(key):
+        return slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY
+    return slicer.vtkSegmentation.EXTENT_UNION_OF_EFFECTIVE_SEGMENTS
+
+
+def _labelOf(segment, value):
+    color = tuple(min(255, max(0, round(255 * part))) for part in segment.GetColor())
+    return Label(value, segment.GetName() or f"Segment {value}", color, terminologyOf(segment))
+
+
+def _imageFromOriented(oriented, toWorld):
+    """An oriented image of Slicer, with its extent, as an image in the world."""
+    matrix = vtk.vtkMatrix4x4()
+    oriented.GetImageToWorldMatrix(matrix)
+    indexToWorld = toWorld @ slicer.util.arrayFromVTKMatrix(matrix)
+    scalars = oriented.GetPointData().GetScalars()
+    size, first = oriented.GetDimensions(), oriented.GetExtent()[::2]
+    image = sitk.GetImageFromArray(vtk_to_numpy(scalars).reshape(size[::-1]))
+    spacing = np.linalg.norm(indexToWorld[:3, :3], axis=0)
+    direction = indexToWorld[:3, :3] / spacing * RAS_TO_LPS[:, None]
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection(direction.ravel().tolist())
+    image.SetOrigin(((indexToWorld @ [*first, 1])[:3] * RAS_TO_LPS).tolist())
+    return image
+
+
+def _voxelsOf(segmentation, ids):
+    """Voxels of all segments, those that they share counted for each."""
+    total = 0
+    for identifier in ids:
+        segment = segmentation.GetSegment(identifier)
+        stored = segment.GetRepresentation(BINARY)
+        if stored is not None and stored.GetPointData().GetScalars() is not None:
+            voxels = vtk_to_numpy(stored.GetPointData().GetScalars())
+            total += int(np.count_nonzero(voxels == segment.GetLabelValue()))
+    return total
+
+
+def _countOf(oriented):
+    return int(np.count_nonzero(vtk_to_numpy(oriented.GetPointData().GetScalars())))
+
+
+def _overlapWarning(name, shared):
+    if shared <= 0:
+        return ()
+    return (
+        _(
+            "{shared} voxels of '{name}' belong to more than one segment; the later one keeps them."
+        ).format(shared=shared, name=name),
+    )

@@ -1,0 +1,526 @@
+"""Volumes, boxes and segmentations cross between the scene and the library in their right place."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+import vtk
+from SlicerCase import SlicerCase
+
+import DistillSeg
+
+DistillSeg.findLibrary()
+
+from DistillSegPanel import Nodes, Outputs, Regions, Segments  # noqa: E402
+
+from DistillSegLib.errors import GeometryError  # noqa: E402
+from DistillSegLib.geometry import same_grid  # noqa: E402
+from DistillSegLib.labels import Label, LabelTable, terminology_entry  # noqa: E402
+from DistillSegLib.package import load_package  # noqa: E402
+from DistillSegLib.places import resources  # noqa: E402
+from DistillSegLib.segmentations import Segmentation  # noqa: E402
+
+SAMPLE = resources() / "Samples" / "hippocampus-mean.nii.gz"
+HEAD = terminology_entry(("SCT", "5366008", "Hippocampus"))
+TABLE = LabelTable((Label(1, "Head ä", (230, 159, 0), HEAD), Label(3, "Tail", (86, 180, 233))))
+MODEL = "test-model@1.0.0"
+
+
+def turned(*, shear=0.0, mirrored=False):
+    """A 4 x 4 matrix with axes that are no patient's axis: oblique, also left-handed or sheared."""
+    a, b = np.cos(0.4), np.sin(0.4)
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array([[a, -b, 0], [b, a, 0], [0, 0, 1]]) @ np.array(
+        [[1, 0, 0], [0, a, -b], [0, b, a]]
+    )
+    matrix[0, 1] += shear
+    if mirrored:
+        matrix[:3, 0] *= -1
+    matrix[:3, 3] = 11, -22, 33
+    return matrix
+
+
+def volume(voxels, matrix=None, name="volume"):
+    matrix = np.eye(4) if matrix is None else matrix.copy()
+    matrix[:3, :3] *= 0.5, 1.5, 2.0
+    return slicer.util.addVolumeFromArray(
+        voxels, ijkToRAS=matrix, name=name, nodeClassName="vtkMRMLScalarVolumeNode"
+    )
+
+
+def below(node, matrix):
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+    slicer.util.updateTransformMatrixFromArray(transform, matrix)
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    return transform
+
+
+def bent(node):
+    grid = vtk.vtkThinPlateSplineTransform()
+    points = [[0, 0, 0], [100, 0, 0], [0, 100, 0], [0, 0, 100]]
+    source, target = vtk.vtkPoints(), vtk.vtkPoints()
+    for point in points:
+        source.InsertNextPoint(point)
+        target.InsertNextPoint([point[0] + point[1] / 20, point[1], point[2] + 3])
+    target.SetPoint(1, 104, 6, 1)
+    grid.SetSourceLandmarks(source)
+    grid.SetTargetLandmarks(target)
+    grid.SetBasisToR()
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "bent")
+    transform.SetAndObserveTransformToParent(grid)
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    return transform
+
+
+def numbered(*shape):
+    return np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+
+
+class VolumeTest(SlicerCase):
+    def assertInPlace(self, image, node):
+        """Each voxel of the image lies where Slicer's own mathematics puts it."""
+        toRas, toWorld = vtk.vtkMatrix4x4(), vtk.vtkGeneralTransform()
+        node.GetIJKToRASMatrix(toRas)
+        slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
+            node.GetParentTransformNode(), None, toWorld
+        )
+        voxels = slicer.util.arrayFromVolume(node)
+        for k, j, i in ((0, 0, 0), (1, 2, 3), (2, 3, 0), (3, 0, 4)):
+            position = toWorld.TransformPoint(toRas.MultiplyPoint((i, j, k, 1))[:3])
+            lps = (-position[0], -position[1], position[2])
+            index = image.TransformPhysicalPointToContinuousIndex(lps)
+            np.testing.assert_allclose(index, (i, j, k), atol=1e-9)
+            self.assertEqual(image[i, j, k], voxels[k, j, i])
+
+    def test_straight_oblique_left_handed_and_sheared_volumes_keep_their_place(self):
+        for matrix in (
+            np.eye(4),
+            np.diag([-1.0, -1, 1, 1]),
+            turned(),
+            turned(mirrored=True),
+            turned(shear=0.2),
+        ):
+            node = volume(numbered(4, 5, 6), matrix)
+            self.assertInPlace(Nodes.imageFromVolume(node), node)
+
+    def test_a_linear_transform_above_the_volume_is_applied_to_the_copy_alone(self):
+        node = volume(numbered(4, 5, 6), turned(mirrored=True))
+        before = vtk.vtkMatrix4x4()
+        node.GetIJKToRASMatrix(before)
+        inner = below(node, turned())
+        outer = below(inner, turned(shear=0.3) @ np.diag([1, 2, 1, 1.0]))
+        self.assertInPlace(Nodes.imageFromVolume(node), node)
+        after = vtk.vtkMatrix4x4()
+        node.GetIJKToRASMatrix(after)
+        np.testing.assert_array_equal(
+            slicer.util.arrayFromVTKMatrix(before), slicer.util.arrayFromVTKMatrix(after)
+        )
+        self.assertIs(node.GetParentTransformNode(), inner)
+        self.assertIs(inner.GetParentTransformNode(), outer)
+
+    def test_the_sample_is_the_image_that_the_library_reads(self):
+        node = slicer.util.loadVolume(str(SAMPLE))
+        image, read = Nodes.imageFromVolume(node), sitk.ReadImage(str(SAMPLE))
+        self.assertTrue(same_grid(image, read))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(read))
+
+    def test_voxel_types_are_kept(self):
+        for kind in ("uint8", "int16", "uint16", "int32", "float32", "float64"):
+            image = Nodes.imageFromVolume(volume(numbered(4, 5, 6).astype(kind)))
+            self.assertEqual(sitk.GetArrayViewFromImage(image).dtype, kind)
+
+    def test_the_image_does_not_share_its_voxels_with_the_scene(self):
+        node = volume(numbered(4, 5, 6))
+        image = Nodes.imageFromVolume(node)
+        slicer.util.arrayFromVolume(node)[:] = -1
+        slicer.mrmlScene.RemoveNode(node)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), numbered(4, 5, 6))
+
+    def test_the_modality_is_that_of_the_dicom_series(self):
+        node = volume(numbered(4, 5, 6))
+        self.assertEqual(Nodes.modalityOf(node), "")
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+        hierarchy.SetItemAttribute(hierarchy.GetItemByDataNode(node), "DICOM.Modality", "CT")
+        self.assertEqual(Nodes.imageFromVolume(node).GetMetaData("0008|0060"), "CT")
+
+    def test_a_large_volume_is_copied_once_and_quickly(self):
+        node = volume(np.zeros((300, 512, 512), np.int16))
+        begin = time.perf_counter()
+        copy = slicer.util.arrayFromVolume(node).copy()
+        one = time.perf_counter() - begin
+        del copy
+        begin = time.perf_counter()
+        Nodes.imageFromVolume(node)
+        # A second copy, or a copy as float, would show; fifteen times leaves room for a busy day.
+        self.assertLess(time.perf_counter() - begin, 15 * one + 0.1)
+
+
+class RefusalTest(SlicerCase):
+    def refused(self, node, words, remedy=""):
+        with self.assertRaises(Nodes.NodeError) as caught:
+            Nodes.imageFromVolume(node)
+        self.assertIn(words, str(caught.exception))
+        self.assertEqual(caught.exception.remedy, remedy)
+        return str(caught.exception)
+
+    def test_no_volume(self):
+        self.refused(None, "No volume is selected")
+
+    def test_an_empty_volume(self):
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Nothing")
+        self.assertIn("'Nothing'", self.refused(node, "holds no voxels"))
+
+    def test_a_label_map(self):
+        node = slicer.util.addVolumeFromArray(
+            numbered(2, 3, 4), name="labels", nodeClassName="vtkMRMLLabelMapVolumeNode"
+        )
+        self.refused(node, "is a label map")
+
+    def test_a_colour_image(self):
+        node = slicer.util.addVolumeFromArray(
+            np.zeros((4, 5, 6, 3), np.uint8), nodeClassName="vtkMRMLVectorVolumeNode"
+        )
+        self.refused(node, "3 numbers in each voxel")
+
+    def test_a_node_of_another_kind(self):
+        self.refused(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", "m"), "is no volume")
+
+    def test_a_single_slice_is_an_image_of_one_slice(self):
+        image = Nodes.imageFromVolume(volume(numbered(1, 5, 6)))
+        self.assertEqual(image.GetSize(), (6, 5, 1))
+
+    def test_a_transform_that_bends_is_refused_and_a_hardened_copy_is_not(self):
+        node = volume(numbered(4, 5, 6))
+        transform = bent(node)
+        self.assertIn("'bent'", self.refused(node, "harden a copy", Nodes.HARDEN))
+        copy = Nodes.hardenedCopy(node)
+        self.assertIsNone(copy.GetParentTransformNode())
+        self.assertEqual(Nodes.imageFromVolume(copy).GetSize(), copy.GetImageData().GetDimensions())
+        self.assertIs(node.GetParentTransformNode(), transform)
+        np.testing.assert_array_equal(slicer.util.arrayFromVolume(node), numbered(4, 5, 6))
+
+    def test_a_sequence_is_refused_and_its_current_frame_is_not(self):
+        for hasBrowser in (True, False):
+            slicer.mrmlScene.Clear()
+            sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "cine")
+            for frame in range(3):
+                one = volume(numbered(4, 5, 6) + np.int16(1000 * frame))
+                sequence.SetDataNodeAtValue(one, str(frame))
+                slicer.mrmlScene.RemoveNode(one)
+            if hasBrowser:
+                browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "b")
+                browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+                slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+                browser.SetSelectedItemNumber(2)
+                slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+            self.refused(sequence, "is a sequence", Nodes.CURRENT_FRAME)
+            frame = Nodes.currentFrame(sequence)
+            voxels = sitk.GetArrayFromImage(Nodes.imageFromVolume(frame))
+            np.testing.assert_array_equal(voxels, numbered(4, 5, 6) + 2000 * hasBrowser)
+
+
+class RegionTest(SlicerCase):
+    def roi(self, center=(1, 2, 3), size=(4, 6, 8)):
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+        node.SetCenter(*center)
+        node.SetSize(*size)
+        return node
+
+    def test_a_box_is_a_region_in_mm_ras(self):
+        region = Regions.regionFromRoi(self.roi())
+        self.assertEqual((region.center_mm, region.size_mm), ((1, 2, 3), (4, 6, 8)))
+
+    def test_a_box_below_a_transform_lies_where_the_views_show_it(self):
+        node, matrix = self.roi(), turned()
+        below(node, matrix)
+        region = Regions.regionFromRoi(node)
+        center = (matrix @ [1, 2, 3, 1])[:3]
+        half = matrix[:3, :3] @ np.diag([2, 3, 4])
+        expected = [
+            center + half @ sign
+            for sign in np.ndindex(2, 2, 2)
+            for sign in [np.array(sign) * 2 - 1]
+        ]
+        np.testing.assert_allclose(
+            sorted(map(tuple, np.round(region.corners_mm(), 6))),
+            sorted(map(tuple, np.round(expected, 6))),
+        )
+
+    def test_what_is_no_box_is_refused(self):
+        empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "empty")
+        inverted = self.roi()
+        inverted.SetInsideOut(True)
+        for node, words in (
+            (None, "No region"),
+            (volume(numbered(2, 2, 2)), "No region"),
+            (empty, "not drawn yet"),
+            (inverted, "inside out"),
+        ):
+            with self.assertRaises(Nodes.NodeError) as caught:
+                Regions.regionFromRoi(node)
+            self.assertIn(words, str(caught.exception))
+        flat = self.roi(size=(4, 0, 8))
+        with self.assertRaises(GeometryError):
+            Regions.regionFromRoi(flat)
+
+    def test_the_model_s_box_lies_at_the_crosshair_and_holds_its_field_of_view(self):
+        scope = load_package("hippocampus-fast").manifest.scope
+        node = volume(np.zeros((80, 100, 300), np.int16), turned(mirrored=True))
+        crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+        middle = np.array(Regions.centerOf(node))
+        beside = np.add(middle, (5, -8, 4))
+        for at, expected in ((beside, beside), ((9999, 0, 0), middle)):
+            crosshair.SetCrosshairRAS(*map(float, at))
+            box = Regions.modelBox(node, scope)
+            np.testing.assert_allclose(box.center_mm, expected, atol=1e-6)
+            image = Nodes.imageFromVolume(node)
+            found = [part.stop - part.start for part in box.index_box(image)]
+            mm = sorted(n * s for n, s in zip(found, image.GetSpacing()[::-1]))
+            wanted = sorted((low + high) / 2 for low, high in scope.size_mm)
+            np.testing.assert_allclose(mm, wanted, atol=4.1)  # at most a voxel at either end
+
+    def test_a_region_is_shown_as_a_box_and_read_back(self):
+        node = volume(np.zeros((80, 100, 300), np.int16), turned(mirrored=True))
+        scope = load_package("hippocampus-fast").manifest.scope
+        box = Regions.modelBox(node, scope, centerRas=(1.0, 2.0, 3.0))
+        roi = Regions.roiFromRegion(box, "box")
+        for _again in range(2):
+            back = Regions.regionFromRoi(roi)
+            np.testing.assert_allclose(back.corners_mm(), box.corners_mm(), atol=1e-6)
+            self.assertIs(Regions.roiFromRegion(box, "box", roi), roi)
+
+
+class SegmentationCase(SlicerCase):
+    def labelled(self, matrix=None):
+        """A volume, and structures in it that are alike in no direction."""
+        node = volume(np.zeros((6, 8, 10), np.int16), turned() if matrix is None else matrix)
+        labels = np.zeros((6, 8, 10), np.uint8)
+        labels[1:3, 2:7, 3:5] = 1
+        labels[3, 4:6, 5:9] = 3
+        image = sitk.GetImageFromArray(labels)
+        image.CopyInformation(Nodes.imageFromVolume(node))
+        return node, Segmentation(image, TABLE)
+
+    def mask(self, node, number, volumeNode):
+        return slicer.util.arrayFromSegmentBinaryLabelmap(node, f"DistillSeg_{number}", volumeNode)
+
+    def assertHolds(self, node, segmentation, volumeNode):
+        labels = sitk.GetArrayFromImage(segmentation.image)
+        for number in (1, 3):
+            np.testing.assert_array_equal(self.mask(node, number, volumeNode), labels == number)
+
+
+class SegmentTest(SegmentationCase):
+    def test_names_colours_terminology_and_voxels_arrive(self):
+        volumeNode, segmentation = self.labelled()
+        node = Outputs.put(segmentation, volumeNode, MODEL)
+        self.assertHolds(node, segmentation, volumeNode)
+        for index, label in enumerate(TABLE):
+            segment = node.GetSegmentation().GetNthSegment(index)
+            self.assertEqual(segment.GetName(), label.name)
+            np.testing.assert_allclose(np.multiply(segment.GetColor(), 255), label.color, atol=1e-3)
+            self.assertEqual(Segments.terminologyOf(segment), label.terminology)
+            tag = vtk.reference("")
+            self.assertTrue(segment.GetTag(Outputs.MODEL, tag))
+            self.assertEqual(str(tag), MODEL)
+        self.assertEqual(node.GetSegmentation().GetNumberOfLayers(), 1)
+        self.assertEqual(Outputs.modelOf(node), MODEL)
+
+    def test_the_reference_geometry_is_the_volume_s(self):
+        volumeNode, segmentation = self.labelled()
+        node = Outputs.put(segmentation, volumeNode, MODEL)
+        self.assertIs(Outputs.volumeOf(node), volumeNode)
+        key = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+        reference, matrix = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
+        text = node.GetSegmentation().GetConversionParameter(key)
+        slicer.vtkSegmentationConverter.DeserializeImageGeometry(text, reference, False)
+        self.assertEqual(reference.GetExtent(), (0, 9, 0, 7, 0, 5))
+        reference.GetImageToWorldMatrix(matrix)
+        expected = vtk.vtkMatrix4x4()
+        volumeNode.GetIJKToRASMatrix(expected)
+        np.testing.assert_allclose(
+            slicer.util.arrayFromVTKMatrix(matrix), slicer.util.arrayFromVTKMatrix(expected)
+        )
+
+    def test_the_output_moves_with_the_volume_and_lies_beside_it(self):
+        volumeNode, segmentation = self.labelled()
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+        study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "study")
+        hierarchy.SetItemParent(hierarchy.GetItemByDataNode(volumeNode), study)
+        transform = below(volumeNode, turned())
+        node = Outputs.put(segmentation, volumeNode, MODEL)
+        self.assertIs(node.GetParentTransformNode(), transform)
+        self.assertEqual(hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)), study)
+
+    def test_a_segmentation_comes_back_as_it_was_given(self):
+        for matrix in (np.eye(4), turned(), turned(mirrored=True)):
+            volumeNode, segmentation = self.labelled(matrix)
+            below(volumeNode, turned())
+            segmentation.image.CopyInformation(Nodes.imageFromVolume(volumeNode))
+            node = Outputs.put(segmentation, volumeNode, MODEL)
+            back = Segments.segmentationFromNode(node)
+            self.assertTrue(same_grid(back.image, segmentation.image))
+            labels = sitk.GetArrayFromImage(segmentation.image)
+            expected = np.where(labels == 3, 2, labels)  # values count from 1
+            np.testing.assert_array_equal(sitk.GetArrayFromImage(back.image), expected)
+            self.assertEqual([x.name for x in back.labels], [x.name for x in TABLE])
+            self.assertEqual([x.terminology for x in back.labels], [HEAD, ""])
+            self.assertEqual(back.warnings, ())
+
+    def test_segments_that_overlap_are_flattened_with_a_warning(self):
+        volumeNode, segmentation = self.labelled()
+        node = Outputs.put(segmentation, volumeNode, MODEL)
+        mine = node.GetSegmentation().AddEmptySegment("mine", "mine")
+        both = (sitk.GetArrayFromImage(segmentation.image) == 1).astype(np.uint8)
+        both[0] = 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(both, node, mine, volumeNode)
+        back = Segments.segmentationFromNode(node)
+        self.assertEqual(len(back.warnings), 1)
+        self.assertIn("20 voxels", back.warnings[0])
+
+    def test_surfaces_are_converted_in_a_copy(self):
+        sphere = vtk.vtkSphereSource()
+        sphere.SetRadius(10)
+        sphere.SetThetaResolution(40)
+        sphere.SetPhiResolution(40)
+        sphere.Update()
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "ball")
+        node.GetSegmentation().SetSourceRepresentationName("Closed surface")
+        node.AddSegmentFromClosedSurfaceRepresentation(sphere.GetOutput(), "ball", [1, 0, 0])
+        before = [n.GetID() for n in slicer.util.getNodesByClass("vtkMRMLNode")]
+        back = Segments.segmentationFromNode(node)
+        self.assertFalse(node.GetSegmentation().ContainsRepresentation(Segments.BINARY))
+        self.assertEqual(before, [n.GetID() for n in slicer.util.getNodesByClass("vtkMRMLNode")])
+        voxel = np.prod(back.image.GetSpacing())
+        found = np.count_nonzero(sitk.GetArrayFromImage(back.image)) * voxel
+        self.assertAlmostEqual(found / (4 / 3 * np.pi * 1000), 1, delta=0.05)
+
+    def test_what_is_no_segmentation_is_refused(self):
+        empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "empty")
+        for node, words in (
+            (None, "No segmentation"),
+            (volume(numbered(2, 2, 2)), "is no segmentation"),
+            (empty, "holds no segment"),
+        ):
+            with self.assertRaises(Nodes.NodeError) as caught:
+                Segments.segmentationFromNode(node)
+            self.assertIn(words, str(caught.exception))
+
+
+class OutputTest(SegmentationCase):
+    def moved(self, segmentation):
+        labels = np.roll(sitk.GetArrayFromImage(segmentation.image), 1, axis=2)
+        image = sitk.GetImageFromArray(labels)
+        image.CopyInformation(segmentation.image)
+        return Segmentation(image, segmentation.labels)
+
+    def test_a_second_run_updates_the_first_with_what_the_user_set(self):
+        volumeNode, segmentation = self.labelled()
+        node = Outputs.put(segmentation, volumeNode, MODEL)
+        node.GetSegmentation().GetSegment("DistillSeg_1").SetName("renamed")
+        node.GetDisplayNode().SetSegmentVisibility("DistillSeg_3", False)
+        node.CreateClosedSurfaceRepresentation()
+        first = vtk.vtkPolyData()
+        node.GetClosedSurfaceRepresentation("DistillSeg_1", first)
+        again = self.moved(segmentation)
+        self.assertIs(Outputs.put(again, volumeNode, MODEL), node)
+        self.assertHolds(node, again, volumeNode)
+        self.assertEqual(node.GetSegmentation().GetSegment("DistillSeg_1").GetName(), "renamed")
+        self.assertFalse(node.GetDisplayNode().GetSegmentVisibility("DistillSeg_3"))
+        second = vtk.vtkPolyData()
+        self.assertTrue(node.GetClosedSurfaceRepresentation("DistillSeg_1", second))
+        shift = np.subtract(second.GetCenter(), first.GetCenter())
+        self.assertAlmostEqual(float(np.linalg.norm(shift)), 0.5, places=3)  # a voxel along x
+
+    def test_another_model_gets_an_output_of_its_own(self):
+        volumeNode, segmentation = self.labelled()
+        node = Outputs.put(segmentation, volumeNode, MODEL)
+        other = Outputs.put(segmentation, volumeNode, "other-model@2.0.0")
+        self.assertIsNot(node, other)
+        replaced = Outputs.put(segmentation, volumeNode, MODEL, other)
+        self.assertIs(replaced, other)
+        self.assertEqual(Outputs.modelOf(other), MODEL)
+        self.assertEqual(len(Outputs.ownSegments(other)), 2)
+
+    def test_an_edited_output_is_left_alone_unless_it_is_chosen(self):
+        volumeNode, segmentation = self.labelled()
+        node = Outputs.put(segmentation, volumeNode, MODEL)
+        self.assertEqual(Outputs.editedSegments(node), [])
+        edited = self.mask(node, 1, volumeNode).copy()
+        edited[5, 5, 5] = 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(edited, node, "DistillSeg_1", volumeNode)
+        self.assertEqual(Outputs.editedSegments(node), ["DistillSeg_1"])
+        self.assertIsNot(Outputs.put(segmentation, volumeNode, MODEL), node)
+        np.testing.assert_array_equal(self.mask(node, 1, volumeNode), edited)
+        self.assertIs(Outputs.put(segmentation, volumeNode, MODEL, node), node)
+        self.assertHolds(node, segmentation, volumeNode)
+
+    def test_segments_of_the_user_stay_when_the_model_runs_again(self):
+        volumeNode, segmentation = self.labelled()
+        node = Outputs.put(segmentation, volumeNode, MODEL)
+        mine = node.GetSegmentation().AddEmptySegment("mine", "mine")
+        drawn = np.zeros((6, 8, 10), np.uint8)
+        drawn[5, :3, :3] = 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, node, mine, volumeNode)
+        again = self.moved(segmentation)
+        self.assertIs(Outputs.put(again, volumeNode, MODEL, node), node)
+        self.assertHolds(node, again, volumeNode)
+        found = slicer.util.arrayFromSegmentBinaryLabelmap(node, mine, volumeNode)
+        np.testing.assert_array_equal(found, drawn)
+
+    def test_what_distillseg_did_not_make_is_never_written_to(self):
+        volumeNode, segmentation = self.labelled()
+        foreign = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "by hand")
+        foreign.GetSegmentation().AddEmptySegment("mine", "mine")
+        with self.assertRaises(Nodes.NodeError) as caught:
+            Outputs.put(segmentation, volumeNode, MODEL, foreign)
+        self.assertIn(
+            "'by hand' holds segments that DistillSeg did not make", str(caught.exception)
+        )
+        self.assertEqual(foreign.GetSegmentation().GetNumberOfSegments(), 1)
+        self.assertFalse(foreign.GetAttribute(Outputs.MODEL))
+
+    def test_a_node_that_the_user_made_and_left_empty_is_filled(self):
+        volumeNode, segmentation = self.labelled()
+        empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "new")
+        self.assertIs(Outputs.put(segmentation, volumeNode, MODEL, empty), empty)
+        self.assertHolds(empty, segmentation, volumeNode)
+
+    def test_a_structure_goes_back_to_the_model_s_output_and_its_neighbours_stay(self):
+        volumeNode, segmentation = self.labelled()
+        node = Outputs.put(segmentation, volumeNode, MODEL)
+        for number in (1, 3):
+            edited = np.roll(self.mask(node, number, volumeNode), 1, axis=0)
+            slicer.util.updateSegmentBinaryLabelmapFromArray(
+                edited, node, f"DistillSeg_{number}", volumeNode
+            )
+        kept = self.mask(node, 3, volumeNode).copy()
+        Outputs.reset(node, ["DistillSeg_1"])
+        self.assertEqual(Outputs.editedSegments(node), ["DistillSeg_3"])
+        np.testing.assert_array_equal(self.mask(node, 3, volumeNode), kept)
+        node.GetSegmentation().RemoveSegment("DistillSeg_1")
+        Outputs.reset(node)
+        self.assertEqual(Outputs.editedSegments(node), [])
+        self.assertHolds(node, segmentation, volumeNode)
+
+    def test_the_raw_output_is_hidden_and_goes_with_its_node(self):
+        volumeNode, segmentation = self.labelled()
+        node = Outputs.put(segmentation, volumeNode, MODEL)
+        raw = Outputs.rawOf(node)
+        self.assertTrue(raw.GetHideFromEditors())
+        self.assertIsNone(raw.GetDisplayNode())
+        self.assertEqual(Outputs.removeOrphans(), 0)
+        slicer.mrmlScene.RemoveNode(node)
+        self.assertEqual(Outputs.removeOrphans(), 1)
+        self.assertEqual(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"), [])
+
+    def test_an_empty_result_has_its_structures_without_voxels(self):
+        volumeNode, segmentation = self.labelled()
+        empty = Segmentation(segmentation.image * 0, TABLE)
+        node = Outputs.put(empty, volumeNode, MODEL)
+        self.assertEqual(len(Outputs.ownSegments(node)), 2)
+        self.assertEqual(Outputs.editedSegments(node), [])
+        self.assertFalse(sitk.GetArrayFromImage(Segments.segmentationFromNode(node).image).any())
