@@ -22,6 +22,7 @@ EXAMPLES = """
 distillseg train distil --data Task03_Liver --out run
 distillseg train distil --data Task03_Liver --out run --resume
 distillseg train distil --data Dataset003_Liver --out run --set seed=7 stages.student.epochs=50
+distillseg train ct-mr --data ct=Dataset007_CT mr=Dataset008_MR --out run
 distillseg train my.toml --data data/dataset_fold.json --out run --set "plan.window=[64, 96, 96]"
 """
 
@@ -168,7 +169,8 @@ def without_folders(word: str) -> str:
     """
     key, equals, value = word.rpartition("=")
     if key.startswith("stages.") and not value.endswith(".pt"):
-        return word  # a setting, such as stages.student.frozen.teacher=teacher/teacher
+        # a setting, such as stages.student.frozen.teacher=teacher/teacher
+        return re.sub(r"""((?:nnunet|bundle|stored|weights) *= *["']?)[^"',}]*/""", r"\1", word)
     return f"{key}{equals}{Path(value).name or value}"
 
 

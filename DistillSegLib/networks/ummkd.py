@@ -83,6 +83,8 @@ class SymmetricConvolution(nn.Module):
 class DilatedNet(nn.Module):
     """(B, C, D, H, W) -> logits (B, K, D, H, W): the paper's 2-D network (cardiac CT and MR).
 
+    H and W are multiples of 8, D is free.
+
     Nine groups of residual layers, at 1/8 of the in-plane size from the fourth on, the last ones
     dilated; then one rearrangement of channels back to full size.
 
@@ -96,7 +98,7 @@ class DilatedNet(nn.Module):
         dropout: share of features dropped after each convolution; the paper keeps 0.75.
     """
 
-    multiple = 8
+    multiple = (1, 8, 8)
 
     def __init__(self, channels: int, classes: int, width: int = 16, *, dropout: float = 0.25):
         super().__init__()

@@ -19,13 +19,17 @@ from DistillSegLib.records import nearest
 from DistillSegLib.training.adoption import adopt, stored_maps
 from DistillSegLib.training.assembly import rehearse
 from DistillSegLib.training.cache import INDEX, Cache, check_cases, open_cache, prepare
+from DistillSegLib.training.checkpoints import load_network
 from DistillSegLib.training.plan import GIVEN, check_window, fingerprint
 from DistillSegLib.training.recipe import Recipe
 from DistillSegLib.training.stored import check_maps
 from DistillSegLib.training.together import (
     check_alike,
     check_domains,
+    check_guides,
+    check_names,
     check_plans,
+    checkpoints_of,
     plan_together,
 )
 
@@ -50,6 +54,7 @@ def open_or_prepare(
         RecipeError, DatasetError: whatever in the recipe or the data would stop the training later.
     """
     domains = check_domains(recipe, data)
+    check_guides(recipe, domains)
     given = {domain: Path(data[domain]) for domain in domains}
     (name, path), *_ = data.items()
     given, names = (given, domains) if domains else ({"": Path(path)}, (name,))
@@ -73,6 +78,7 @@ def open_or_prepare(
     plans = {domain: cache.plan for domain, cache in caches.items()}
     check_alike({d: c.labels for d, c in caches.items()}, {d: p.channels for d, p in plans.items()})
     check_plans(plans)
+    check_guides(recipe, domains, plans)
     for cache in caches.values():
         for maps in stored_maps(recipe):
             for case in cache.training_cases:
@@ -98,6 +104,8 @@ def _prepare(
     split = recipe.split
     splits = {d: data.split(split.folds, split.fold, split.seed) for d, data in datasets.items()}
     stored = stored_maps(recipe)
+    if stored:
+        check_names(datasets)
     for domain, dataset in datasets.items():
         check_cases(dataset, on_progress=_part(report, "checking", domain, datasets))
         for maps in stored:
@@ -167,13 +175,15 @@ def _under(recipe: Recipe, cache: Cache) -> Cache:
 
 
 def _networks(recipe: Recipe, channels: int, classes: int) -> list[nn.Module]:
-    """All that will be trained, as one domain passes through them, without weights."""
+    """All that will be trained or loaded, as one domain passes through them, without weights."""
     with torch.device("meta"):
-        return [
-            next(iter(by_domain(build_network(config, channels, classes)).values()))
+        networks = [
+            build_network(config, channels, classes)
             for stage in recipe.stages
             for config in stage.trained.values()
         ]
+    networks += [load_network(path)[0].to("meta") for path in checkpoints_of(recipe)]
+    return [next(iter(by_domain(network).values())) for network in networks]
 
 
 def _labels(recipe: Recipe, found: LabelTable, name: str) -> LabelTable:

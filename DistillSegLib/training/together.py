@@ -13,6 +13,8 @@ from torch import nn
 from DistillSegLib.datasets import Dataset
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.labels import LabelTable
+from DistillSegLib.records import to_dict
+from DistillSegLib.training.checkpoints import load
 from DistillSegLib.training.plan import Fingerprint, Plan, make_plan
 from DistillSegLib.training.recipe import PlanConfig, Recipe
 
@@ -61,6 +63,56 @@ def check_domains(recipe: Recipe, data: Mapping[str, Path]) -> tuple[str, ...]:
             "`domains` in the recipe."
         )
     return domains
+
+
+def check_guides(
+    recipe: Recipe, domains: Sequence[str], plans: Mapping[str, Plan] | None = None
+) -> None:
+    """RecipeError unless checkpoints that the recipe starts from or learns from fit all domains.
+
+    Args:
+        plans: of each domain, once they are made; a guide must have seen such images of each.
+    """
+    for path in checkpoints_of(recipe):
+        data = load(path)
+        theirs = data.get("domains", {})
+        if theirs and tuple(theirs) != tuple(domains):
+            raise RecipeError(
+                f"'{path}' was trained on the domains {_listed(tuple(theirs))}, the recipe's are "
+                f"{_listed(domains)}; they must be the same, in the same order."
+            )
+        for domain, plan in (plans or {}).items() if domains else ():
+            seen = theirs.get(domain, data)["plan"]["preprocessing"]
+            if seen != to_dict(plan.preprocessing):
+                raise RecipeError(
+                    f"'{path}' was trained on images with the preprocessing {seen}, those of "
+                    f"'{domain}' have {to_dict(plan.preprocessing)}; a guide must have seen such "
+                    "images of every domain."
+                )
+
+
+def checkpoints_of(recipe: Recipe) -> list[Path]:
+    """The checkpoints from elsewhere that a recipe names, to learn from or to start from."""
+    names = [
+        name
+        for stage in recipe.stages
+        for name in (*stage.frozen.values(), *stage.start.values())
+        if isinstance(name, str) and name.endswith(".pt")
+    ]
+    return [Path(name) for name in dict.fromkeys(names)]
+
+
+def check_names(datasets: Mapping[str, Dataset]) -> None:
+    """RecipeError if two data sets have a case of one name: stored maps are found by names."""
+    owner: dict[str, str] = {}
+    for domain, dataset in datasets.items():
+        for case in dataset.cases:
+            if case.id in owner:
+                raise RecipeError(
+                    f"The domains '{owner[case.id]}' and '{domain}' both have a case '{case.id}', "
+                    "so that a stored map of this name may be of either; rename the cases of one."
+                )
+            owner[case.id] = domain
 
 
 def check_alike(labels: Mapping[str, LabelTable], channels: Mapping[str, Sequence[str]]) -> None:

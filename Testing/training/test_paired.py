@@ -28,7 +28,12 @@ from DistillSegLib.training.paired import PairedLoader, patch_loader
 from DistillSegLib.training.patches import PatchLoader
 from DistillSegLib.training.recipe import load_recipe
 from DistillSegLib.training.stages import PLAIN, Event, run
-from DistillSegLib.training.together import check_domains, check_plans
+from DistillSegLib.training.together import (
+    check_domains,
+    check_guides,
+    check_names,
+    check_plans,
+)
 from Testing.datasets import write_decathlon
 from Testing.training.small_recipes import EVERYWHERE
 
@@ -314,6 +319,67 @@ def test_caches_of_a_run_are_data_for_another(tmp_path, finished, pair):
     assert "preparing" not in {event.kind for event in events}
     with pytest.raises(RecipeError, match="domain 'ct' are a cache, those of others are data sets"):
         run(recipe(), folders | {"mr": pair["mr"]}, tmp_path / "other")
+
+
+# Guides
+
+
+GUIDED = """
+name = "guided"
+precision = "32-true"
+accelerator = "cpu"
+workers = 0
+split = {{ folds = 4 }}
+plan = {{ batch = 2 }}
+[[stages]]
+name = "student"
+epochs = 1
+[stages.trained.student]
+network = "unet"
+settings = {{ width = [4, 4] }}
+domains = {domains}
+[stages.frozen]
+teacher = "{teacher}"
+[stages.links.maps]
+term = "prediction_maps"
+"""
+
+
+def guided(folder: Path, teacher: Path, domains: list[str]):
+    path = folder / "guided.toml"
+    path.write_text(GUIDED.format(teacher=teacher, domains=domains))
+    return load_recipe(path)
+
+
+def test_a_network_of_all_domains_teaches_another(tmp_path, finished, pair):
+    teacher = finished[0] / "student" / "student.pt"
+    run(guided(tmp_path, teacher, ["ct", "mr"]), pair, tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert list(summary["stages"]["student"]["held_out_dice"]) == ["student ct", "student mr"]
+
+
+@pytest.mark.parametrize("domains", [["mr", "ct"], []])
+def test_a_guide_of_other_domains_is_refused_before_data_are_read(tmp_path, finished, domains):
+    recipe = guided(tmp_path, finished[0] / "student" / "student.pt", domains)
+    absent = {domain: tmp_path / "absent" for domain in domains or [""]}
+    with pytest.raises(RecipeError, match="trained on the domains ct, mr, the recipe's are"):
+        run(recipe, absent, tmp_path / "run")
+
+
+def test_a_guide_must_have_seen_such_images_of_every_domain(tmp_path, finished, caches):
+    recipe = guided(tmp_path, finished[0] / "student" / "student.pt", ["ct", "mr"])
+    plans = {domain: cache.plan for domain, cache in caches.items()}
+    check_guides(recipe, ("ct", "mr"), plans)
+    swapped = {"ct": plans["ct"], "mr": plans["ct"]}
+    with pytest.raises(RecipeError, match="a guide must have seen such images of every domain"):
+        check_guides(recipe, ("ct", "mr"), swapped)
+
+
+def test_stored_maps_need_names_that_no_two_domains_share(pair):
+    datasets = {domain: read_dataset(path) for domain, path in pair.items()}
+    with pytest.raises(RecipeError, match="'ct' and 'mr' both have a case 'case_00'"):
+        check_names(datasets)
+    check_names({"ct": datasets["ct"]})
 
 
 # What comes out
