@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from DistillSegLib.distill.dsm import RegionDice
+from DistillSegLib.distill.emkd import FocalDice, ImportanceMaps, RegionAffinity
 from DistillSegLib.distill.generic import DIST, ChannelWise
 from DistillSegLib.distill.gtan import MovingTarget
 from DistillSegLib.distill.lcov import ClassAffinity, MultiScale
@@ -15,6 +16,9 @@ TERMS: dict[str, type[Term]] = {
     "label": LabelLoss,
     "region_dice": RegionDice,
     "prediction_maps": PredictionMaps,
+    "importance_maps": ImportanceMaps,
+    "region_affinity": RegionAffinity,
+    "focal_dice": FocalDice,
     "moving_target": MovingTarget,
     "channel_wise": ChannelWise,
     "dist": DIST,
