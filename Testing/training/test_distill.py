@@ -1,54 +1,28 @@
-"""The step: laws 2, 3 and 4 for every term there is, numbers by hand, and the rehearsal.
+"""The step: numbers by hand, taps, roles and links, and the rehearsal.
 
-A new term in TERMS is covered by itself; where its defaults do not suffice, give it SETTINGS.
+What holds for every term is in `test_laws.py`.
 """
 
 from __future__ import annotations
 
 import math
-import textwrap
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from DistillSegLib.distill import TERMS
 from DistillSegLib.distill.distillation import Distillation, Link
 from DistillSegLib.distill.response import PredictionMaps
 from DistillSegLib.distill.supervised import LabelLoss
-from DistillSegLib.distill.views import Batch, Tapped, Term, View, resize_label
+from DistillSegLib.distill.views import Batch, Tapped, View, resize_label
 from DistillSegLib.errors import RecipeError
-from DistillSegLib.networks.nested import REGIONS, Nested
 from DistillSegLib.networks.unet import UNet
-
-
-def example() -> Term:
-    """The term that CONTRIBUTING.md shows, made from its text."""
-    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    code = textwrap.dedent(text.split("   ```python\n")[1].split("   ```")[0])
-    names = {"__name__": "example"}
-    exec(compile(code, "CONTRIBUTING.md", "exec", dont_inherit=True), names)
-    return names["PredictionGap"]()
-
-
-SETTINGS: dict[str, dict] = {
-    "moving_target": {"until": 0.0},  # at the start of a stage its loss is zero by design
-}
-EVERY = [pytest.param(term(**SETTINGS.get(name, {})), id=name) for name, term in TERMS.items()]
-EVERY += [pytest.param(example(), id="example")]
-NOT_AT_MINIMUM = "Not at its minimum when student equals teacher"
 
 
 def network(seed: int, classes: int = 3, **settings) -> UNet:
     """Five levels with side heads, so that every tap a term may ask for exists."""
     torch.manual_seed(seed)
     return UNet(1, classes, (4, 4, 4, 4, 4), deep_supervision=True, dropout=0.2, **settings)
-
-
-def suited(term: Term, seed: int) -> nn.Module:
-    """The network, of nested regions where the term looks at them."""
-    return Nested(network(seed, 2), (1, 2)) if REGIONS in term.taps else network(seed)
 
 
 def batch(seed: int = 0) -> Batch:
@@ -58,74 +32,10 @@ def batch(seed: int = 0) -> Batch:
     return Batch(image, label, domain=torch.tensor([0, 1]))
 
 
-def linked(term: Term, *, teacher_trained: bool) -> Distillation:
-    student, teacher = (Tapped(suited(term, seed), term.taps) for seed in (1, 2))
-    roles = {"student": student}, {"teacher": teacher}
-    trained, frozen = (roles[0] | roles[1], {}) if teacher_trained else roles
-    return Distillation(trained, frozen, {"link": Link(term)})
-
-
-# Law 2
-
-
-@pytest.mark.parametrize("term", EVERY)
-def test_a_term_sends_a_gradient_to_the_student_and_none_to_its_teacher(term):
-    distillation = linked(term, teacher_trained=True)
-    distillation(batch())["total"].backward()
-    student, teacher = distillation.trained["student"], distillation.trained["teacher"]
-    assert max(w.grad.abs().max() for w in student.parameters() if w.grad is not None) > 0
-    assert all(weight.grad is None for weight in teacher.parameters())
-
-
-# Law 3
-
-
-def perturbed(view: View, size: float, seed: int) -> View:
-    random = torch.Generator().manual_seed(seed)
-
-    def moved(tensor):
-        return tensor + size * torch.randn(tensor.shape, generator=random)
-
-    return View(moved(view.logits), {name: moved(tap) for name, tap in view.taps.items()})
-
-
-@pytest.mark.parametrize("term", EVERY)
-def test_a_term_is_at_its_minimum_when_student_equals_teacher_or_says_that_it_is_not(term):
-    if NOT_AT_MINIMUM in " ".join(type(term).__doc__.split()):
-        return
-    assert term.guided, f"{type(term).__name__} has no teacher to equal, and does not say so"
-    given = batch()
-    with torch.no_grad():
-        teacher = Tapped(network(2).eval(), term.taps)(given)
-        equal = term(given, teacher, teacher)
-        others = [
-            term(given, perturbed(teacher, size, seed), teacher)
-            for size in (0.01, 1.0)
-            for seed in range(5)
-        ]
-    assert min(others) > equal - 1e-6
-    assert max(others) > equal + 1e-3
-
-
-# Law 4
-
-
-@pytest.mark.parametrize("term", EVERY)
-def test_a_step_leaves_the_frozen_network_bit_for_bit_the_same(term):
-    distillation = linked(term, teacher_trained=False)
-    student, frozen = distillation.trained["student"].net, distillation.frozen["teacher"].net
-    before, begun = ([w.clone() for w in n.state_dict().values()] for n in (frozen, student))
-    optimizer = torch.optim.SGD(distillation.parameters(), lr=0.1)
-    distillation.train()
-    distillation(batch())["total"].backward()
-    optimizer.step()
-    after, moved = frozen.state_dict().values(), student.state_dict().values()
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    assert not all(torch.equal(a, b) for a, b in zip(begun, moved, strict=True))
-
-
 def test_a_frozen_network_ignores_dropout_also_while_others_train():
-    distillation = linked(PredictionMaps(), teacher_trained=False)
+    student, teacher = Tapped(network(1)), Tapped(network(2))
+    links = {"maps": Link(PredictionMaps())}
+    distillation = Distillation({"student": student}, {"teacher": teacher}, links)
     distillation.train()
     first, second = (distillation.views(batch())["teacher"].logits for _ in range(2))
     assert torch.equal(first, second)
