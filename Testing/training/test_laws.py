@@ -6,9 +6,11 @@ invariances) is tested in a file of its own. The laws for networks are in `test_
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ from DistillSegLib.distill.distillation import Distillation, Link
 from DistillSegLib.distill.views import Batch, Tapped, Term, View
 from DistillSegLib.networks import NetworkConfig, build_network
 from DistillSegLib.networks.nested import REGIONS, class_scores
+from DistillSegLib.records import to_dict
+from DistillSegLib.training.assembly import assemble
+from DistillSegLib.training.recipe import load_recipe
 
 LEVELS = {"width": (4, 4, 4, 4, 4), "deep_supervision": True, "dropout": 0.2}
 PLAIN = NetworkConfig("unet", LEVELS)  # every tap that a term may ask for
@@ -267,3 +272,35 @@ def test_a_batch_is_the_mean_of_its_samples_or_the_term_says_that_it_couples_the
     mean = (one(0) + one(1)) / 2
     same = term(given, student, teacher).item() == pytest.approx(mean, rel=1e-5, abs=1e-7)
     assert same is not coupled
+
+
+def toml(value: Any) -> str:
+    """A value as `--set` takes it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {toml(each)}" for key, each in value.items()) + "}"
+    return json.dumps(value)
+
+
+@pytest.mark.parametrize("row", ROWS[1:], ids=lambda r: f"{r.name} {r.settings or ''}")
+def test_any_term_joins_a_recipe_as_a_further_link(row):
+    heads = any(tap.startswith("logits/") for tap in row.term.taps)
+    settings = LEVELS | {"deep_supervision": heads}
+    network = to_dict(replace(row.network, settings=settings))
+    recipe = load_recipe(
+        "distil",
+        [
+            *(f"stages.{role}.trained.{role}={toml(network)}" for role in ("teacher", "student")),
+            f"stages.student.links.label.settings.taps={toml(HEADS if heads else ())}",
+            f"stages.student.links.further.term={row.name}",
+            f"stages.student.links.further.settings={toml(row.settings)}",
+        ],
+    )
+    distillation = assemble(
+        recipe.stages[1], 1, CLASSES, lambda _: build_network(row.network, 1, CLASSES)
+    )
+    table = " ".join(distillation.rehearse(batch(row)).split())
+    losses = distillation(batch(row))
+    assert f"1 x {row.term}" in table
+    assert set(losses) == {"label", "maps", "further", "total"}
+    total = losses["label"] + losses["maps"] + losses["further"]
+    assert losses["total"].item() == pytest.approx(total.item(), rel=1e-5)
