@@ -11,7 +11,10 @@ import torch
 from DistillSegLib.distill.lcov import ClassAffinity, MultiScale, affinity, column_gap
 from DistillSegLib.distill.supervised import LabelLoss
 from DistillSegLib.distill.views import Batch, View
+from DistillSegLib.labels import label_table
 from DistillSegLib.networks import NetworkConfig, build_network, count_parameters
+from DistillSegLib.training.assembly import rehearse
+from DistillSegLib.training.recipe import load_recipe
 
 NOTHING = Batch(torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1, 1, 1, dtype=torch.int64))
 ONE_SCALE = {"taps": (), "weights": (1.0,)}
@@ -335,3 +338,36 @@ def test_a_side_of_24_voxels_is_too_small():
     assert net.minimum == 32 and net.multiple == 16
     with torch.no_grad(), pytest.raises(RuntimeError):
         net(torch.zeros(1, 1, 32, 24, 32))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "classes", "parameters"),
+    [
+        ([], 17, {"teacher": 14_986_660, "alone": 2_785_764, "student": 2_785_764}),
+        (
+            [
+                f"stages.{stage}.trained.student.settings.width=[16,32,64,128,256]"
+                for stage in ("alone", "student")
+            ],
+            2,
+            {"teacher": 14_979_400, "alone": 815_560, "student": 815_560},
+        ),
+    ],
+)
+def test_the_recipe_has_the_papers_networks_and_weights(overrides, classes, parameters):
+    recipe = load_recipe("lcov-net", overrides)
+    rehearse(recipe, 1, label_table({value: f"organ {value}" for value in range(1, classes)}))
+    for stage in recipe.stages:
+        (config,) = stage.trained.values()
+        with torch.device("meta"):
+            net = build_network(config, 1, classes)
+        assert count_parameters(net) == parameters[stage.name]
+    last = recipe.stages[-1]
+    assert last.start == {"student": "alone/student"}
+    assert {link.term: link.weight for link in last.links.values()} == {
+        "label": 0.8,
+        "multi_scale": 0.2,
+        "class_affinity": 0.1,
+    }
+    rates = [(stage.optim or recipe.optim).learning_rate for stage in recipe.stages]
+    assert rates == [1e-2, 1e-2, 3e-3]

@@ -13,7 +13,7 @@ from DistillSegLib.networks.blocks import fold_depth, repeat, unfold_depth
 @pytest.mark.parametrize(
     ("network", "settings", "classes", "parameters"),
     [
-        # GTAN's student, assistants and teacher (fact sheet, table of section b)
+        # GTAN's student, assistants and teacher
         ("unet", {"width": (5, 10, 20)}, 2, 34_772),
         ("unet", {"width": (9, 18, 36)}, 2, 112_160),
         ("unet", {"width": (16, 32, 64)}, 2, 353_618),
