@@ -108,6 +108,16 @@ SMALL: dict[str, Small] = {
         ),
         dice=0.6,
     ),
+    "emkd": Small(
+        (
+            "augmentation.rotation=[15.0, 15.0, 15.0]",
+            "augmentation.flips=[0.0, 0.0, 0.0]",
+            "stages.teacher.epochs=6",  # RA-UNet and ENet learn in test_emkd.py
+            "stages.teacher.trained.teacher={network='unet', settings={width=[8, 8, 16, 16], dims=2}}",
+            "stages.student.epochs=8",
+            "stages.student.trained.student={network='unet', settings={width=[8, 8, 16, 16], dims=2}}",
+        ),
+    ),
     "gtan": Small((*_BEGUN, *_growing("assistant-1", "assistant-2", "assistant-3", "assistant-4"))),
     "gtan-moving": Small(
         (
