@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 MODEL = "model.onnx"
 TOLERANCE = 1e-3  # of a check logit on another computer, relative to the largest one
 REAL_WINDOWS = 3
+PLACES = ("nnunet", "bundle", "stored", "weights")  # keys of a teacher that name a file or folder
 MEASURED_EDGES = (64, 96)  # voxels of the cubes that memory is measured on
 
 
@@ -240,9 +241,14 @@ def _manifest(
 
 
 def published_recipe(plain: Any) -> Any:
-    """A recipe with checkpoints from elsewhere by name: folders tell about a user's machine."""
+    """A recipe with files and folders from elsewhere by name: folders tell about a user's machine."""
     if isinstance(plain, dict):
-        return {key: published_recipe(value) for key, value in plain.items()}
+        return {
+            key: Path(value).name
+            if key in PLACES and isinstance(value, str)
+            else published_recipe(value)
+            for key, value in plain.items()
+        }
     if isinstance(plain, (list, tuple)):
         return [published_recipe(value) for value in plain]
     return Path(plain).name if isinstance(plain, str) and plain.endswith(".pt") else plain

@@ -464,6 +464,11 @@ def test_the_command_is_published_without_the_users_folders():
         ("stages.student.epochs=3", "stages.student.epochs=3"),
         ("stages.s.frozen.teacher=a/b", "stages.s.frozen.teacher=a/b"),
         ("stages.s.frozen.teacher=/home/jane/t.pt", "stages.s.frozen.teacher=t.pt"),
+        ("stages.s.frozen.teacher.stored=/home/jane/maps", "stages.s.frozen.teacher.stored=maps"),
+        (
+            'stages.s.frozen.teacher={ bundle = "/home/jane/b", taps = { "encoder/1" = "x" } }',
+            'stages.s.frozen.teacher={ bundle = "b", taps = { "encoder/1" = "x" } }',
+        ),
         ("--set", "--set"),
         ("/", "/"),
     ):

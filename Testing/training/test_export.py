@@ -362,7 +362,12 @@ def test_a_stage_that_was_not_trained_is_named(run, tmp_path):
 
 def test_a_recipe_is_published_without_the_users_folders():
     stage = {"name": "s", "frozen": {"teacher": "/home/jane/t.pt", "other": "a/b"}}
+    stage["frozen"]["far"] = {"stored": "/home/jane/maps", "taps": {"encoder/1": "a.b"}}
     told = published_recipe({"stages": [stage], "seed": 1})
+    assert told["stages"][0]["frozen"].pop("far") == {
+        "stored": "maps",
+        "taps": {"encoder/1": "a.b"},
+    }
     assert told["stages"][0]["frozen"] == {"teacher": "t.pt", "other": "a/b"}
 
 

@@ -26,6 +26,7 @@ from DistillSegLib.training.adoption import adopt, stored_orientation
 from DistillSegLib.training.nnunet import read_results
 from DistillSegLib.training.recipe import Recipe
 from DistillSegLib.training.stages import run
+from DistillSegLib.training.stored import Maps, find_maps, prepare_maps
 from DistillSegLib.training.teachers import TeacherConfig, build_teacher
 from Testing.training.phantom_nnunet import NAME, nnunet_at, plan, train
 
@@ -133,6 +134,33 @@ def test_our_logits_are_those_of_nnunet_s_own_predictor(request, name):
     turned = logits.permute(0, *(1 + axis for axis in axes))
     assert turned.std() > 0.05  # there is something to compare
     assert torch.allclose(turned, expected.float(), atol=5e-3)  # it sums in half precision
+
+
+def test_probabilities_that_nnunet_stored_are_read_where_its_labels_lie(ct, tmp_path):
+    with nnunet_at(ct.parents[2]):
+        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+        predictor = nnUNetPredictor(
+            use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False
+        )
+        predictor.initialize_from_trained_model_folder(str(ct), (0,))
+        (tmp_path / "maps").mkdir()
+        image = str(raw(ct) / "imagesTr" / "case_03_0000.nii.gz")
+        predictor.predict_from_files_sequential(
+            [[image]], [str(tmp_path / "maps" / "case_03")], save_probabilities=True
+        )
+    assert (tmp_path / "maps" / "case_03.npz").is_file()
+    (tmp_path / "labels").mkdir()
+    shutil.move(tmp_path / "maps" / "case_03.nii.gz", tmp_path / "labels")
+    dataset = read_dataset(raw(ct))
+    case = dataset.cases[3]
+    (soft, maps), (hard, labels) = (
+        prepare_maps(stored, case, find_maps(stored, [case])[case.id], dataset.labels, plan_of(ct))
+        for stored in (Maps(str(tmp_path / "maps")), Maps(str(tmp_path / "labels")))
+    )
+    assert (soft, hard) == (False, True)
+    assert len(np.unique(labels.argmax(axis=0))) > 1
+    assert (maps.argmax(axis=0) == labels.argmax(axis=0)).mean() > 0.999  # half precision: ties
 
 
 def test_features_lie_along_our_axes(ct):

@@ -28,6 +28,7 @@ from DistillSegLib.training.recipe import (
     load_recipe,
     tomllib,
 )
+from DistillSegLib.training.teachers import TeacherConfig
 
 BUNDLED = list(recipes())
 TEXT = """
@@ -110,7 +111,7 @@ def test_the_reference_shows_the_defaults():
     "kind",
     [
         *(Recipe, Stage, LinkConfig, SplitConfig, PlanConfig, AugmentationConfig, OptimConfig),
-        *(Label, Intensity, *TERMS.values()),
+        *(Label, Intensity, TeacherConfig, *TERMS.values()),
     ],
 )
 def test_the_reference_shows_every_key(kind):
