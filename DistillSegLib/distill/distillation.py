@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -109,7 +109,7 @@ class Distillation(nn.Module):
         """
         self.train()
         views = self.views(batch)
-        roles = self._roles(views)
+        roles = roles_table({**self.trained, **self.frozen}, views, self.frozen)
         losses = {}
         try:
             for name, link in self.links.items():
@@ -164,15 +164,6 @@ class Distillation(nn.Module):
                 "link a term to them, or build the network without them."
             )
 
-    def _roles(self, views: Mapping[str, View]) -> str:
-        rows = [f"{'role':<12}{'parameters':>12}  logits and taps (B, K or C, D, H, W)"]
-        for role, net in [*self.trained.items(), *self.frozen.items()]:
-            size = sum(weight.numel() for weight in net.parameters())
-            state = "  frozen" if role in self.frozen else ""
-            rows.append(f"{role:<12}{size:>12,}  {tuple(views[role].logits.shape)}{state}")
-            rows += [f"  {tap:<22}  {tuple(t.shape)}" for tap, t in views[role].taps.items()]
-        return "\n".join(rows)
-
     def _losses(self, losses: Mapping[str, Tensor]) -> str:
         rows = [f"{'loss':<12}{'now':>12}  weight and term"]
         for name, loss in losses.items():
@@ -180,3 +171,16 @@ class Distillation(nn.Module):
             what = f"  {link.weight:g} x {link.term}" if link else ""
             rows.append(f"{name:<12}{loss.item():>12.4f}{what}")
         return "\n".join(rows)
+
+
+def roles_table(
+    networks: Mapping[str, nn.Module], views: Mapping[str, View], frozen: Collection[str] = ()
+) -> str:
+    """Who there is, what each sees and says: roles, parameters, logits and taps with shapes."""
+    rows = [f"{'role':<12}{'parameters':>12}  logits and taps (B, K or C, D, H, W)"]
+    for role, net in networks.items():
+        size = sum(weight.numel() for weight in net.parameters())
+        state = "  frozen" if role in frozen else ""
+        rows.append(f"{role:<12}{size:>12,}  {tuple(views[role].logits.shape)}{state}")
+        rows += [f"  {tap:<22}  {tuple(t.shape)}" for tap, t in views[role].taps.items()]
+    return "\n".join(rows)

@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from DistillSegLib.distill.distillation import Distillation
-from DistillSegLib.distill.views import Tapped
+from DistillSegLib.distill.distillation import Distillation, roles_table
+from DistillSegLib.distill.views import Batch, Tapped
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.labels import LabelTable
 from DistillSegLib.networks import NetworkConfig, build_network
+from DistillSegLib.networks.domains import by_domain
 from DistillSegLib.preprocessing import Preprocessing
 from DistillSegLib.records import nearest, to_dict
 from DistillSegLib.training.checkpoints import load_network
@@ -22,6 +23,8 @@ from DistillSegLib.training.recipe import Recipe, Stage
 from DistillSegLib.training.start import begin
 from DistillSegLib.training.stored import StoredTeacher
 from DistillSegLib.training.teachers import TeacherConfig, build_teacher
+
+EXAMPLE = (64, 64, 64)  # voxels, where no window is planned yet
 
 # "stage/role", the path of a checkpoint, or a teacher from elsewhere -> its network
 Source = Callable[[str | TeacherConfig], nn.Module]
@@ -42,7 +45,7 @@ def rehearse(
 
     Raises:
         RecipeError: an unknown network, term, setting, stage, role or tap, or a checkpoint that
-            does not fit.
+            does not fit; as its note the table of the stage's roles, with all their taps.
     """
     made: dict[str, NetworkConfig] = {}
 
@@ -66,8 +69,30 @@ def rehearse(
                 distillation = assemble(stage, channels, labels.classes, source)
                 begin(stage, distillation.trained, lambda name: (source(name), {}), recipe.seed)
             except RecipeError as problem:
-                raise RecipeError(f"Stage '{stage.name}': {problem}") from problem
+                stopped = RecipeError(f"Stage '{stage.name}': {problem}")
+                stopped.__notes__ = _roles(stage, channels, labels.classes, source, window)
+                raise stopped from problem
             made |= {f"{stage.name}/{role}": config for role, config in stage.trained.items()}
+
+
+def _roles(
+    stage: Stage, channels: int, classes: int, source: Source, window: Sequence[int] | None
+) -> list[str]:
+    """What a link of the stage may name: each role's taps and their shapes, nothing computed.
+
+    Empty where a role cannot be built: the mistake lies there then.
+    """
+    image = torch.empty(2, channels, *(window or EXAMPLE), device="meta")
+    batch = Batch(image, torch.empty(0, device="meta"))
+    try:
+        trained = {role: build_network(c, channels, classes) for role, c in stage.trained.items()}
+        trained = {role: next(iter(by_domain(net).values())) for role, net in trained.items()}
+        frozen = {role: source(name) for role, name in stage.frozen.items()}
+        networks = {r: n for r, n in (trained | frozen).items() if not isinstance(n, StoredTeacher)}
+        views = {r: Tapped(n, getattr(n, "taps", ()))(batch) for r, n in networks.items()}
+    except (RecipeError, RuntimeError):
+        return []
+    return [roles_table(networks, views, frozen)]
 
 
 def assemble(stage: Stage, channels: int, classes: int, source: Source) -> Distillation:

@@ -248,3 +248,20 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(RecipeError):
         load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ('stages.student.links.maps={term="importance_maps", settings={taps=["encoder/9"]}}', "tap"),
+        ('stages.student.links.maps.teacher="assistant"', "needs a guide, found 'assistant'"),
+        ('stages.student.links.maps.student="pupil"', "trains 'pupil'"),
+    ],
+)
+def test_a_link_that_fits_no_role_is_answered_with_the_table_of_roles(mine, override, sentence):
+    with pytest.raises(RecipeError, match=sentence) as stopped:
+        try_out(load_recipe(mine, [override]))
+    (table,) = stopped.value.__notes__
+    rows = " ".join(table.split())
+    assert "student" in rows and "encoder/1 (2, 4, 32, 32, 32)" in rows
+    assert "teacher" in rows and "frozen" in rows
