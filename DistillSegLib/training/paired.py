@@ -11,7 +11,7 @@ import torch
 
 from DistillSegLib.distill.views import EMPTY, Batch
 from DistillSegLib.training.cache import Cache
-from DistillSegLib.training.patches import PatchLoader
+from DistillSegLib.training.patches import PatchLoader, worker_count
 from DistillSegLib.training.recipe import AugmentationConfig
 
 
@@ -52,7 +52,7 @@ class PairedLoader:
     ):
         smallest = min(len(cache.training_cases) for cache in caches) // ranks
         share = max(min(batch // len(caches), smallest), 1)
-        if workers > 0:
+        if workers := worker_count(workers):
             workers = max(workers // len(caches), 1)
         self.loaders = [
             PatchLoader(

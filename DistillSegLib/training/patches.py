@@ -55,15 +55,13 @@ class PatchLoader:
                 f"{len(cache.training_cases)} training cases are too few for {ranks} devices; use "
                 "fewer devices."
             )
-        if workers < 0:
-            workers = min((physical_cores() or os.cpu_count() or 1) // 2, 8)
         self.loader = DataLoader(
             _Patches(cache, augmentation, window, seed, stored),
             batch_size=min(batch, len(self.order)),
             sampler=self.order,
             drop_last=True,
-            num_workers=workers,
-            persistent_workers=workers > 0,
+            num_workers=worker_count(workers),
+            persistent_workers=worker_count(workers) > 0,
             generator=torch.Generator(),  # its draws leave alone those of the networks
             pin_memory=torch.cuda.is_available(),
         )
@@ -76,6 +74,11 @@ class PatchLoader:
         self.order.epoch = number
         for image, label, stored in self.loader:
             yield Batch(image, label, stored=stored or EMPTY)
+
+
+def worker_count(asked: int) -> int:
+    """The processes that are asked for; of -1, as many as suit the machine."""
+    return asked if asked >= 0 else min((physical_cores() or os.cpu_count() or 1) // 2, 8)
 
 
 class _EpochOrder(Sampler):

@@ -21,6 +21,7 @@ from DistillSegLib.metrics import dice
 from DistillSegLib.networks.domains import MultiDomain
 from DistillSegLib.runtime import Session
 from DistillSegLib.segmentations import read_segmentation
+from DistillSegLib.training import patches
 from DistillSegLib.training.cache import open_cache
 from DistillSegLib.training.checkpoints import load_network, load_specialised
 from DistillSegLib.training.fit import Epoch
@@ -238,6 +239,14 @@ def test_processes_share_out_the_cases_of_each_domain(caches):
 def test_a_batch_is_no_larger_than_the_smallest_data_set_can_share(caches):
     batch = next(loader(caches, batch=40).epoch(0))
     assert batch.domain.tolist() == [0] * 6 + [1] * 6
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a small machine
+@pytest.mark.parametrize(("asked", "each"), [(0, 0), (1, 1), (2, 1), (6, 3), (-1, 4)])
+def test_the_domains_share_the_worker_processes(caches, monkeypatch, asked, each):
+    monkeypatch.setattr(patches, "physical_cores", lambda: 32)
+    loaders = loader(caches, workers=asked).loaders
+    assert [one.loader.num_workers for one in loaders] == [each, each]
 
 
 def test_one_data_set_is_loaded_as_ever(caches):
