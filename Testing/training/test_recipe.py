@@ -253,7 +253,7 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, content):
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ('stages.student.links.maps={term="importance_maps", settings={taps=["encoder/9"]}}', "tap"),
+        ("stages.student.links.maps.settings.taps=['encoder/9']", "no tap 'encoder/9'"),
         ('stages.student.links.maps.teacher="assistant"', "needs a guide, found 'assistant'"),
         ('stages.student.links.maps.student="pupil"', "trains 'pupil'"),
     ],
