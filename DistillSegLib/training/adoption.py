@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from torch import nn
 
@@ -66,11 +67,20 @@ def stored_orientation(dataset: Dataset, results: Results) -> str:
     import SimpleITK as sitk
 
     from DistillSegLib.images import read_image
+    from DistillSegLib.quiet import quiet
+
+    def direction(path: Path) -> tuple[float, ...]:
+        reader = sitk.ImageFileReader()  # the header alone, of a volume
+        reader.SetFileName(str(path))
+        with quiet():
+            reader.ReadImageInformation()
+        flat = reader.GetDimension() != 3
+        return (read_image(path) if flat else reader).GetDirection()
 
     found: dict[str, str] = {}
     code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines
     for case in dataset.cases:
-        found.setdefault(code(read_image(case.images[0]).GetDirection()), case.id)
+        found.setdefault(code(direction(case.images[0])), case.id)
     if len(found) > 1:
         (one, first), (other, second), *_ = found.items()
         raise RecipeError(

@@ -173,7 +173,9 @@ def _check_intensity(read: _Read, preprocessing: Preprocessing, name: str) -> No
         theirs = read.intensity
         numbers = [(i.mean, i.std, *i.clip) for i in (found, theirs)]
         fixed = theirs.scheme == "fixed"
-        if found.scheme != theirs.scheme or (fixed and not np.allclose(*numbers, rtol=1e-3)):
+        if not fixed:  # which leaves mean and deviation unused
+            numbers = [i.clip for i in (found, theirs)]
+        if found.scheme != theirs.scheme or not np.allclose(*numbers, rtol=1e-3):
             given = f'scheme = "{theirs.scheme}", clip = {list(theirs.clip)}'
             given += f", mean = {theirs.mean:g}, std = {theirs.std:g}" if fixed else ""
             raise RecipeError(

@@ -109,6 +109,8 @@ def train(root: Path, configuration: str = "3d_fullres") -> Path:
             1, configurations=(configuration,), num_processes=(1,), show_progress_bar=False
         )
         os.environ.update(nnUNet_n_proc_DA="0")  # patches are varied in this process
+        torch.manual_seed(0)
+        np.random.seed(0)
         trainer = get_trainer_from_args("1", configuration, 0, device=torch.device("cpu"))
         trainer.num_epochs, trainer.num_iterations_per_epoch = 1, 3
         trainer.num_val_iterations_per_epoch = 1

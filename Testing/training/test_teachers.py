@@ -321,6 +321,10 @@ def test_turning_there_and_back_changes_nothing():
     [
         ({"spacing_mm": (3.0, 1.0, 1.0)}, r"give plan.spacing_mm = \[1.0, 1.0, 1.0\]"),
         (
+            {"intensity": (Intensity("image", (0.5, 99.5)),)},
+            r"give plan.intensity = .*clip = \[0.0, 100.0\]",
+        ),
+        (
             {"intensity": (Intensity("fixed", (0.0, 200.0), 50.0, 20.0),)},
             r'give plan.intensity = \[\{ scheme = "image", clip = \[0.0, 100.0\] \}\]',
         ),
