@@ -91,7 +91,7 @@ class Tapped(nn.Module):
     ):
         super().__init__()
         self.net = net
-        self._seen: dict[str, list[Tensor]] = {}
+        self._seen: dict[str, list[Tensor]] | None = None  # while nobody asks for features
         paths = getattr(net, "taps", {}) if paths is None else paths
         for name in wanted:
             if name not in paths:
@@ -101,14 +101,20 @@ class Tapped(nn.Module):
             net.get_submodule(paths[name]).register_forward_hook(self._hook(name))
 
     def _hook(self, name: str):
-        return lambda _module, _inputs, output: self._seen.setdefault(name, []).append(output)
+        def see(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
+            if self._seen is not None:  # the network alone is run to validate it, window by window
+                self._seen.setdefault(name, []).append(output)
+
+        return see
 
     def forward(self, batch: Batch) -> View:
-        self._seen.clear()
         inputs = (batch.image, batch.domain) if hasattr(self.net, "domains") else (batch.image,)
-        logits = self.net(*inputs)
-        taps = {name: torch.cat(parts) for name, parts in self._seen.items()}  # one per domain
-        self._seen.clear()  # nothing outlives the step
+        self._seen = {}
+        try:
+            logits = self.net(*inputs)
+            taps = {name: torch.cat(parts) for name, parts in self._seen.items()}  # one per domain
+        finally:
+            self._seen = None  # nothing outlives the step
         size = len(batch.image)
         return View(
             logits, {n: unfold_depth(t, size) if t.ndim == 4 else t for n, t in taps.items()}

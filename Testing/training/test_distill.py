@@ -6,6 +6,7 @@ What holds for every term is in `test_laws.py`.
 from __future__ import annotations
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -127,6 +128,22 @@ def test_taps_do_not_outlive_the_step():
     first, second = tapped(batch(0)), tapped(batch(1))
     assert first.taps["encoder/0"].shape == second.taps["encoder/0"].shape == (2, 4, 16, 16, 32)
     assert not tapped._seen
+
+
+def test_features_are_not_collected_while_the_network_is_validated_alone():
+    """Hooks stay on; a volume of many windows would fill the memory."""
+    tapped = Tapped(UNet(1, 3, (4, 8)), ("encoder/0",))
+    kept = []
+    for _ in range(2):
+        features = []
+        hook = tapped.net.encoder[0].register_forward_hook(
+            lambda _m, _i, output, features=features: features.append(weakref.ref(output))
+        )
+        with torch.no_grad():
+            tapped.net(batch().image)
+        hook.remove()
+        kept += [feature() for feature in features]
+    assert kept == [None, None]
 
 
 def test_an_unknown_tap_names_the_nearest():
