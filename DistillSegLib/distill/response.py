@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,7 +39,7 @@ class PredictionMaps:
     guided = True
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
+        if not 0 < self.temperature < math.inf:
             raise ValueError(f"the temperature is {self.temperature}; use a positive number.")
 
     def __call__(self, batch: Batch, student: View, teacher: View) -> Tensor:
