@@ -244,7 +244,7 @@ def activation_bytes(network: nn.Module, channels: int, window: Sequence[int]) -
 
     Counted on the "meta" device, without computing anything.
     """
-    network = network.to("meta")
+    network = network.to("meta").eval()  # in training a norm refuses one voxel of one patch
     counted = []
     hooks = [
         layer.register_forward_hook(lambda _m, _i, output: counted.append(output.numel()))

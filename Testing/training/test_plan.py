@@ -190,6 +190,12 @@ def test_memory_counts_every_layer_s_output_twice_in_32_bits():
     assert activation_bytes(net, 1, (4, 4, 4)) == 2 * (2 * 64) * 2 * 4
 
 
+def test_a_window_of_the_smallest_size_is_planned():
+    """One voxel at the coarsest level: in training its norm needs two patches, as the batch has."""
+    plan = planned(voxels=[(4, 4, 4)] * 3)
+    assert (plan.window, plan.batch) == ((4, 4, 4), 2)
+
+
 # Overrides
 
 
