@@ -7,7 +7,7 @@ Direction: "backward" features come from slice i+1, "forward" ones from slice i-
 along the array's first axis, z. Beyond both ends of a volume there are zeros. A step of the shift
 is one slice, whatever its thickness: slices are resampled to one spacing before.
 
-Differs from the released code:
+**Differs from the released code**:
 * its plain shift takes all volumes of a batch for one sequence, so that slices leak from each
   volume into the next; here each volume ends for itself.
 * its distilled shift always acts on all channels (alpha = 1); the paper's parameter count is that
@@ -49,8 +49,9 @@ class DepthShift(nn.Module):
 
     No parameters. With f = 0 nothing moves.
 
-    Differs from the paper's name for it, residual DSM: neither figure nor code has an identity
-    branch about the shift.
+    **Differs from the paper's name for it**, residual DSM: neither figure nor code has an identity
+    branch about the shift. **Differs from TSM**: that moves an eighth each way, and before the
+    first convolution of a block.
     """
 
     def __init__(self, channels: int, divisor: int = 4):
@@ -73,7 +74,7 @@ class DistillDepthShift(nn.Module):
         R, B, F = conv3x3(x[i, C-k:]),   k = alpha * C,   of k/2, k/4 and k/4 channels
         out[i]  = ( x[i, :C-k],  R[i],  B[i+1],  F[i-1] )
 
-    Neither norm nor activation follows. The paper's three convolutions share their input, so they
+    k is rounded to the nearest, k/4 down; R has what is over. Neither norm nor activation follows. The paper's three convolutions share their input, so they
     are computed as one, whose output is split: the same function, weights and initialisation;
     9k² + k parameters.
     """
@@ -132,7 +133,7 @@ class DepthShiftUNet(nn.Module):
     down shift between their convolutions: with five levels eight shifts in series, so that slice i
     sees slices i-8 … i+8. A stack that is segmented in parts needs that much overlap to be exact.
 
-    Differs from the released code: there the depth of a stack is fixed when the network is built.
+    **Differs from the released code**: there the depth of a stack is fixed when the network is built.
     BatchNorm takes its statistics over all slices of all volumes, as there.
 
     Args:

@@ -31,12 +31,15 @@ class ResidualBlock(nn.Module):
 
 
 def _half(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
-    groups = inputs if inputs % GROUPS else GROUPS
     return (
-        nn.GroupNorm(groups, inputs),
+        nn.GroupNorm(_groups(inputs), inputs),
         nn.ReLU(),
         nn.Conv3d(inputs, outputs, 3, padding=1, bias=False),
     )
+
+
+def _groups(channels: int) -> int:
+    return channels if channels % GROUPS else GROUPS
 
 
 def _pointwise(inputs: int, outputs: int) -> nn.Conv3d:
@@ -45,6 +48,9 @@ def _pointwise(inputs: int, outputs: int) -> nn.Conv3d:
 
 class ResidualUNet3D(nn.Module):
     """(B, C, D, H, W) -> logits (B, K, D, H, W); each size a multiple of 2^(levels - 1).
+
+    Twice that at least where a channel of the coarsest level is a group of its own: of a single
+    voxel it would have no deviation.
 
     Down by strided convolutions, with two residual blocks on each level. Up by one block on each
     level, a 1x1x1 convolution to the finer level's width, and trilinear interpolation; skips by
@@ -69,8 +75,13 @@ class ResidualUNet3D(nn.Module):
         check_width(width)
         if blocks < 1:
             raise ValueError(f"blocks is {blocks}; use 1 or more.")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout:g}; use 0 or more, below 1.")
         levels = range(len(width))
         self.multiple = 2 ** (len(width) - 1)
+        coarsest = width[-2:]  # what its first norm sees, and the others
+        alone = any(_groups(features) == features for features in coarsest)
+        self.minimum = 2 * self.multiple if alone else self.multiple
 
         def way_down(level: int) -> nn.Sequential:
             inputs = channels if level == 0 else width[level - 1]

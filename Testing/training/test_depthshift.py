@@ -7,17 +7,19 @@ import copy
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.export.onnx import export_onnx, slow_operators
-from DistillSegLib.networks import NetworkConfig, build_network, count_parameters
+from DistillSegLib.networks import NetworkConfig, build_network, count_parameters, smallest_size
 from DistillSegLib.networks.depthshift import (
     DepthShift,
     DepthShiftUNet,
     DistillDepthShift,
     ShiftBlock,
 )
+from DistillSegLib.networks.residual_unet import ResidualUNet3D
 from DistillSegLib.runtime import Session
 from DistillSegLib.training.validation import single_pass
 
@@ -26,9 +28,13 @@ REACH = 8  # shifts in series
 
 
 def unet(shift: str = "learnable", *, levels: int = 5, **settings) -> DepthShiftUNet:
-    """Narrow, in evaluation mode, with statistics as after training that leave no ReLU dead."""
+    """Narrow, in evaluation mode, as after training."""
     torch.manual_seed(0)
-    net = DepthShiftUNet(1, 2, (8,) * levels, shift=shift, **settings)
+    return settled(DepthShiftUNet(1, 2, (8,) * levels, shift=shift, **settings))
+
+
+def settled(net: DepthShiftUNet) -> DepthShiftUNet:
+    """With statistics as after training that leave no ReLU dead."""
     for layer in net.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.normal_(std=0.1)
@@ -101,6 +107,12 @@ def test_a_learnable_shift_costs_9_k_squared_plus_k(channels, alpha, parameters)
     assert count_parameters(DistillDepthShift(channels, alpha)) == parameters
 
 
+def test_shares_are_rounded_down_and_what_is_over_stays():
+    assert DistillDepthShift(16, 0.5).shares == (4, 2, 2)
+    shift = DistillDepthShift(16, 0.3)  # 4.8 channels, to the nearest 5
+    assert (shift.parts, shift.shares) == ((11, 5), (3, 1, 1))
+
+
 def test_a_share_of_which_no_quarter_is_a_channel_is_refused():
     with pytest.raises(
         RecipeError, match=r"alpha 0\.125 of 16 channels are 2, of which no quarter"
@@ -112,6 +124,104 @@ def test_a_share_of_which_no_quarter_is_a_channel_is_refused():
         DepthShift(16, 1)
     with pytest.raises(RecipeError, match="'learnable'"):
         build_network(NetworkConfig("depth_shift_unet", {"shift": "learnt"}), 1, 2)
+
+
+@pytest.mark.parametrize(("width", "smallest"), [((16, 16), 2), ((8, 16), 4), ((12, 16), 4)])
+def test_the_3d_baseline_takes_a_single_image_of_its_smallest_size(width, smallest):
+    net = build_network(NetworkConfig("residual_unet", {"width": list(width)}), 1, 2)
+    assert (net.multiple, smallest_size(net)) == (2, smallest)
+    image = torch.randn(1, 1, smallest, smallest, smallest)
+    assert net.train()(image).shape == net.eval()(image).shape == (1, 2, *image.shape[2:])
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0, float("nan")])
+def test_a_dropout_that_leaves_nothing_is_refused(dropout):
+    with pytest.raises(RecipeError, match=rf"dropout is {dropout:g}; use 0 or more, below 1"):
+        build_network(NetworkConfig("residual_unet", {"dropout": dropout}), 1, 2)
+
+
+# Both networks as the paper lays them out, in plain functions of their weights
+
+
+def flat_layer(slices: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
+    """Convolution with bias, norm, rectifier."""
+    of = {key.removeprefix(f"{name}."): w for key, w in weights.items() if key.startswith(name)}
+    slices = functional.conv2d(slices, of["0.weight"], of["0.bias"], padding=1)
+    statistics = of["1.running_mean"], of["1.running_var"]
+    return functional.batch_norm(slices, *statistics, of["1.weight"], of["1.bias"]).clamp(min=0)
+
+
+def distilled(slices: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Z'_i = (Z_i[: C-k], R_i, B_{i+1}, F_{i-1}) with k = C/2, slice after slice."""
+    k = slices.shape[1] // 2
+    r, b, f = functional.conv2d(slices[:, -k:], weight, bias, padding=1).split(
+        (k // 2, k // 4, k // 4), dim=1
+    )
+    nothing = torch.zeros_like(b[0])
+    rows = []
+    for i in range(len(slices)):
+        following = b[i + 1] if i + 1 < len(slices) else nothing
+        preceding = f[i - 1] if i > 0 else nothing
+        rows.append(torch.cat((slices[i, :-k], r[i], following, preceding)))
+    return torch.stack(rows)
+
+
+def test_the_network_is_the_paper_s_block_for_block():
+    torch.manual_seed(0)
+    net = settled(DepthShiftUNet(2, 3, (16, 32, 64)))
+    weights, image = net.state_dict(), torch.randn(1, 2, 5, 8, 12)
+
+    def block(slices: Tensor, name: str) -> Tensor:
+        slices = flat_layer(slices, weights, f"{name}.first")
+        kernels = [weights.get(f"{name}.shift.convolution.{key}") for key in ("weight", "bias")]
+        slices = distilled(slices, *kernels) if name != "encoder.0" else slices
+        return flat_layer(slices, weights, f"{name}.second")
+
+    def up(slices: Tensor, skip: Tensor) -> Tensor:
+        size = {"scale_factor": 2, "mode": "bilinear", "align_corners": True}
+        return torch.cat((skip, functional.interpolate(slices, **size)), dim=1)
+
+    with torch.no_grad():
+        fine = block(image[0].transpose(0, 1), "encoder.0")
+        middle = block(functional.max_pool2d(fine, 2), "encoder.1")
+        coarse = block(functional.max_pool2d(middle, 2), "encoder.2")
+        slices = block(up(coarse, middle), "decoder.1")
+        slices = block(up(slices, fine), "decoder.0")
+        slices = functional.conv2d(slices, weights["head.weight"], weights["head.bias"])
+        torch.testing.assert_close(net(image), slices.transpose(0, 1)[None], rtol=1e-4, atol=1e-4)
+
+
+def test_the_3d_baseline_is_the_paper_s_block_for_block():
+    torch.manual_seed(0)
+    net, image = ResidualUNet3D(4, 3, (8, 16)).eval(), torch.randn(1, 4, 4, 6, 8)
+    for layer in net.modules():
+        if isinstance(layer, nn.GroupNorm):
+            nn.init.normal_(layer.weight)
+            nn.init.normal_(layer.bias)
+    weights = net.state_dict()
+    assert isinstance(net.encoder[0][1], nn.Dropout3d) and net.encoder[0][1].p == 0.2
+
+    def convolved(features: Tensor, name: str, **settings) -> Tensor:
+        return functional.conv3d(features, weights[f"{name}.weight"], **settings)
+
+    def block(features: Tensor, name: str) -> Tensor:
+        found = features
+        for norm, convolution in ((0, 2), (3, 5)):
+            groups = 8 if found.shape[1] % 8 == 0 else found.shape[1]
+            scale = [weights[f"{name}.branch.{norm}.{key}"] for key in ("weight", "bias")]
+            found = functional.group_norm(found, groups, *scale).clamp(min=0)
+            found = convolved(found, f"{name}.branch.{convolution}", padding=1)
+        wider = found.shape[1] != features.shape[1]
+        return found + (convolved(features, f"{name}.identity") if wider else features)
+
+    with torch.no_grad():
+        fine = block(block(image, "encoder.0.0"), "encoder.0.2")
+        coarse = convolved(fine, "down.0", stride=2, padding=1)
+        coarse = block(block(block(coarse, "encoder.1.0"), "encoder.1.1"), "decoder.1")
+        size = {"scale_factor": 2, "mode": "trilinear", "align_corners": False}
+        up = functional.interpolate(convolved(coarse, "reduce.0"), **size)
+        expected = convolved(block(torch.cat((fine, up), dim=1), "decoder.0"), "head")
+        torch.testing.assert_close(net(image), expected, rtol=1e-4, atol=1e-4)
 
 
 # Worked examples: the rows are slices t = 0, 1, 2
