@@ -28,7 +28,7 @@ class RegionDice:
     at the label only. A region that is absent from the whole batch costs 1 and, as in the paper,
     sends no gradient; a further link of cross-entropy would.
 
-    Differs from the released code: its network returns logits, which enter the loss without the
+    **Differs from the released code**: its network returns logits, which enter the loss without the
     sigmoid that the configuration asks for.
 
     Attributes:
@@ -45,7 +45,7 @@ class RegionDice:
 
     def __post_init__(self) -> None:
         if self.order:
-            check_order(self.order)
+            check_order(self.order, name="order")
         if not self.taps:
             raise ValueError(f"taps is empty; give the region logits, ['{REGIONS}'].")
 
@@ -54,7 +54,8 @@ class RegionDice:
         for tap in self.taps:
             regions = student.taps[tap]
             order = self.order or range(1, student.logits.shape[1])
-            _check_regions(tap, regions, student.logits, order)
+            if batch.progress == 0:  # at the door; each further look would wait for the device
+                _check_regions(tap, regions, student.logits, order)
             label = resize_label(batch.label, regions)
             losses.append(dice_loss(regions.float().sigmoid(), region_masks(label, order).float()))
         return torch.stack(losses).mean()

@@ -17,11 +17,11 @@ BY_VALUE = "by value"  # of the labels: the smallest is the outermost region
 Order = tuple[int, ...] | Literal["by value"]
 
 
-def check_order(order: Sequence[int]) -> None:
-    """ValueError unless `order` holds each of the classes 1 … K-1 once."""
+def check_order(order: Sequence[int], name: str = "nested") -> None:
+    """ValueError unless `order`, the recipe's key `name`, holds each of the classes 1 … K-1 once."""
     if not order or sorted(order) != list(range(1, len(order) + 1)):
         raise ValueError(
-            f"nested is {list(order)}; give the class of each structure once, outermost region "
+            f"{name} is {list(order)}; give the class of each structure once, outermost region "
             f"first: the numbers 1 to {max(len(order), 1)} in some order."
         )
 

@@ -62,7 +62,7 @@ def test_many_random_regions_give_the_count_of_leading_ones():
 def test_an_order_that_is_none_is_refused(order):
     with pytest.raises(RecipeError, match=r"each structure once.*the numbers 1 to 2"):
         build_network(NetworkConfig(**NARROW, nested=order), 1, 3)
-    with pytest.raises(ValueError, match="each structure once"):
+    with pytest.raises(ValueError, match=r"^order is .* each structure once"):
         RegionDice(order=order)
 
 
@@ -146,6 +146,28 @@ def test_an_absent_region_costs_one_and_sends_no_gradient():
     loss = RegionDice()(given(torch.zeros(1, 2, 2, 2, dtype=torch.int64)), view(regions, (1,)))
     assert loss.item() == 1
     assert not torch.autograd.grad(loss, regions)[0].any()
+
+
+def test_nothing_where_nothing_is_gives_no_nan():
+    regions = torch.full((1, 1, 2, 2, 2), -200.0)  # the sigmoid is 0 exactly
+    loss = RegionDice()(given(torch.zeros(1, 2, 2, 2, dtype=torch.int64)), view(regions, (1,)))
+    assert loss.item() == 1
+
+
+def test_heads_at_several_scales_count_alike_each_on_its_own_grid():
+    label = torch.tensor([1, 1, 0, 0]).reshape(1, 1, 1, 4)
+    fine, coarse = torch.zeros(1, 1, 1, 1, 4), torch.full((1, 1, 1, 1, 2), 30.0)
+    seen = View(class_scores(fine, (1,)), {"regions/0": fine, "regions/1": coarse})
+    loss = RegionDice(taps=("regions/0", "regions/1"))(given(label), seen)
+    by_hand = (1 - 2 * 1 / (4 / 4 + 2)) + (1 - 2 * 1 / (2 + 1))  # of the coarse voxels, one is 1
+    assert loss.item() == pytest.approx(by_hand / 2, abs=1e-6)
+
+
+def test_a_training_that_diverges_says_so_itself():
+    """In the midst of it the order is known; the loop answers what is not finite."""
+    regions = torch.full((1, 1, 2, 2, 2), float("nan"))
+    batch = given(torch.ones(1, 2, 2, 2, dtype=torch.int64))._replace(progress=0.5)
+    assert RegionDice()(batch, view(regions, (1,))).isnan()
 
 
 def test_region_dice_computes_in_32_bits():
