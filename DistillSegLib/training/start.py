@@ -93,7 +93,7 @@ def _take_over(
     if not (isinstance(net, UNet) and isinstance(source, UNet)):
         raise RecipeError(
             f"{failure}: its weights are those of another network. Use the same network and "
-            "settings in both stages; only a 'unet' may grow."
+            "settings in both stages; only a 'unet' may grow, without domains or nested regions."
         )
     try:
         return widen(net, source, moments, noise=noise, seed=seed)

@@ -75,7 +75,16 @@ def test_the_moving_target_computes_in_32_bits_whatever_it_is_given():
     assert MovingTarget()(at(0.3), view, view).dtype == torch.float32
 
 
-@pytest.mark.parametrize(("setting", "value"), [("until", 1.5), ("temperature", 0.0)])
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("until", 1.5),
+        ("until", math.nan),
+        ("temperature", 0.0),
+        ("temperature", math.nan),
+        ("temperature", math.inf),
+    ],
+)
 def test_a_target_that_cannot_move_is_refused(setting, value):
     with pytest.raises(ValueError, match=f"{setting} is {value}; use a"):
         MovingTarget(**{setting: value})
@@ -258,6 +267,10 @@ def test_a_unet_grows_from_what_it_starts_from_and_other_networks_do_not():
     begin(starting("a/b", config), {"student": target}, lambda _name: (source, {}), seed=0)
     image = at(0.0).image
     assert torch.allclose(target.net(image), source(image), atol=1e-6)
+    config = NetworkConfig("unet", {"width": [5, 9]}, nested="by value")
+    target = Tapped(build_network(config, 1, 3))
+    with pytest.raises(RecipeError, match="may grow, without domains or nested regions"):
+        begin(starting("a/b", config), {"student": target}, lambda _name: (source, {}), seed=0)
     config = NetworkConfig("fast_unet", {"width": [4, 4]})
     target = Tapped(build_network(config, 1, 2))
     with pytest.raises(
