@@ -74,9 +74,9 @@ class DistillDepthShift(nn.Module):
         R, B, F = conv3x3(x[i, C-k:]),   k = alpha * C,   of k/2, k/4 and k/4 channels
         out[i]  = ( x[i, :C-k],  R[i],  B[i+1],  F[i-1] )
 
-    k is rounded to the nearest, k/4 down; R has what is over. Neither norm nor activation follows. The paper's three convolutions share their input, so they
-    are computed as one, whose output is split: the same function, weights and initialisation;
-    9k² + k parameters.
+    k is rounded to the nearest, k/4 down; R has what is over. Neither norm nor activation follows.
+    The paper's three convolutions share their input, so they are computed as one, whose output is
+    split: the same function, weights and initialisation; 9k² + k parameters.
     """
 
     def __init__(self, channels: int, alpha: float = 0.5):
@@ -133,7 +133,7 @@ class DepthShiftUNet(nn.Module):
     down shift between their convolutions: with five levels eight shifts in series, so that slice i
     sees slices i-8 … i+8. A stack that is segmented in parts needs that much overlap to be exact.
 
-    **Differs from the released code**: there the depth of a stack is fixed when the network is built.
+    **Differs from the released code**: there the depth of a stack is fixed with the network.
     BatchNorm takes its statistics over all slices of all volumes, as there.
 
     Args:

@@ -18,7 +18,7 @@ Order = tuple[int, ...] | Literal["by value"]
 
 
 def check_order(order: Sequence[int], name: str = "nested") -> None:
-    """ValueError unless `order`, the recipe's key `name`, holds each of the classes 1 … K-1 once."""
+    """ValueError unless `order` holds each class 1 … K-1 once; `name`: what the recipe calls it."""
     if not order or sorted(order) != list(range(1, len(order) + 1)):
         raise ValueError(
             f"{name} is {list(order)}; give the class of each structure once, outermost region "
