@@ -10,15 +10,16 @@ from functools import partial
 from torch import nn
 
 from DistillSegLib.errors import RecipeError
-from DistillSegLib.networks.domains import MultiDomain
 from DistillSegLib.networks.depthshift import DepthShiftUNet
+from DistillSegLib.networks.domains import MultiDomain
+from DistillSegLib.networks.encoders import EncoderDecoder
 from DistillSegLib.networks.enet import ENet
 from DistillSegLib.networks.fast import FastUNet
 from DistillSegLib.networks.lcovnet import LCOVNet
 from DistillSegLib.networks.nested import Order, nest
+from DistillSegLib.networks.raunet import RAUNet
 from DistillSegLib.networks.residual_unet import ResidualUNet3D
 from DistillSegLib.networks.ummkd import DilatedNet, UMMKDUNet
-from DistillSegLib.networks.raunet import RAUNet
 from DistillSegLib.networks.unet import UNet
 from DistillSegLib.records import convert, nearest
 from DistillSegLib.windows import Size
@@ -29,6 +30,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "lcovnet": LCOVNet,
     "enet": ENet,
     "raunet": RAUNet,
+    "encoder_decoder": EncoderDecoder,
     "depth_shift_unet": DepthShiftUNet,
     "residual_unet": ResidualUNet3D,
     "dilated_net": DilatedNet,

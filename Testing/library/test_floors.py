@@ -57,6 +57,7 @@ OPTIONAL = {
     "onnxscript": {"export"},
     "nncf": {"export"},
     "nnunetv2": {"training"},
+    "segmentation_models_pytorch": {"networks"},
 }
 # Training goes on from its cache where SimpleITK is not installed, as on many clusters.
 WITHOUT_SIMPLEITK = [

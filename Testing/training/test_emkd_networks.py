@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,9 @@ from torch.nn import functional
 
 from DistillSegLib.distill.views import Batch, Tapped
 from DistillSegLib.errors import RecipeError
-from DistillSegLib.export import onnx
 from DistillSegLib.export.onnx import export_onnx
 from DistillSegLib.networks import NetworkConfig, build_network, count_parameters
 from DistillSegLib.networks.enet import places, unpool
-from DistillSegLib.runtime import Session
 
 PAIR = ["enet", "raunet"]
 
@@ -62,14 +62,6 @@ def test_features_lie_where_the_paper_takes_them(name, low, high):
         assert features.shape[-1] == 96 // 2 ** int(tap.split("/")[1]), tap
 
 
-@pytest.mark.parametrize("name", PAIR)
-@pytest.mark.parametrize("channels", [2, 4])
-def test_several_channels_have_a_first_convolution_of_their_own(name, channels):
-    net = built(name, channels)
-    with torch.no_grad():
-        assert net(torch.randn(1, channels, 2, 32, 32)).shape == (1, 2, 2, 32, 32)
-
-
 def test_enet_says_how_many_channels_it_takes():
     with pytest.raises(RecipeError, match="fewer than 16 channels, found 16"):
         built("enet", channels=16)
@@ -83,18 +75,6 @@ def test_slices_are_seen_one_by_one_and_keep_their_order(name):
         whole = net(volume)
         one = net(volume[1:, :, 2:])
     torch.testing.assert_close(whole[1:, :, 2:], one, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("name", PAIR)
-def test_every_weight_learns(name):
-    net = built(name)
-    net(torch.randn(2, 1, 2, 64, 64)).square().mean().backward()
-    assert all(w.grad is not None and torch.isfinite(w.grad).all() for w in net.parameters())
-
-
-def test_a_volume_may_be_as_deep_as_it_likes():
-    with torch.no_grad():
-        assert built("enet").eval()(torch.randn(1, 1, 5, 8, 16)).shape == (1, 2, 5, 8, 16)
 
 
 def test_unpooling_returns_values_to_where_the_largest_was():
@@ -133,26 +113,63 @@ def trained_a_little(net):
     return net.eval()
 
 
-WINDOW = np.random.default_rng(1).standard_normal((1, 1, 3, 64, 96)).astype(np.float32)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "settings"), [("enet", {"unpooling": "repeat"}), ("raunet", {})], ids=PAIR
-)
-def test_exported_with_free_depth_and_size(tmp_path, name, settings):
-    net = trained_a_little(built(name, classes=3, **settings))
-    path, multiple = tmp_path / "net.onnx", net.multiple
-    parity = export_onnx(net, (4, 32, 64), path, multiple=multiple, real=[WINDOW])
+def test_enet_that_repeats_is_exported_without_a_near_tie(tmp_path):
+    net = trained_a_little(built("enet", classes=3, unpooling="repeat"))
+    real = [np.random.default_rng(1).standard_normal((1, 1, 3, 64, 96)).astype(np.float32)]
+    parity = export_onnx(net, (4, 32, 64), tmp_path / "e.onnx", multiple=net.multiple, real=real)
     assert parity.windows == 4 and parity.max_difference <= 1e-4
 
 
-@pytest.mark.slow
-def test_the_paper_s_unpooling_runs_elsewhere_but_for_near_ties(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx, "TOLERANCE", 1.0)  # a value that moves to the next corner is no error
-    net = trained_a_little(built("enet", classes=3))
-    export_onnx(net, (4, 32, 64), tmp_path / "net.onnx", multiple=net.multiple)
-    with torch.no_grad():
-        expected = net(torch.from_numpy(WINDOW)).numpy()
-    found = Session(tmp_path / "net.onnx", engine="onnxruntime")(WINDOW)
-    assert (np.abs(found - expected) < 1e-5).mean() > 0.99
+# Encoders of segmentation-models-pytorch
+
+
+def foreign(architecture: str, encoder: str, channels: int = 3):
+    return built("encoder_decoder", channels, architecture=architecture, encoder=encoder)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "encoder", "strides"),
+    [
+        ("unet", "mobilenet_v2", [1, 2, 3, 4, 5]),
+        ("unetplusplus", "resnet18", [1, 2, 3, 4, 5]),
+        ("linknet", "resnet18", [1, 2, 3, 4, 5]),
+        ("fpn", "efficientnet-b0", [1, 2, 3, 4, 5]),  # whose last layers serve nothing here
+        ("pspnet", "mobilenet_v2", [1, 2, 3]),
+        ("deeplabv3", "resnet18", [1, 2, 3]),
+        ("deeplabv3plus", "mobilenet_v2", [1, 2, 3, 4]),
+    ],
+)
+def test_foreign_encoders_have_features_at_every_stride_and_no_idle_weight(
+    architecture, encoder, strides
+):
+    net = foreign(architecture, encoder)
+    size = 2 ** max(strides)
+    assert net.multiple == (1, size, size)
+    image, label = torch.randn(2, 3, 2, 2 * size, 64), torch.zeros(2, 2, 2 * size, 64).long()
+    view = Tapped(net, list(net.taps))(Batch(image, label))
+    assert view.logits.shape == (2, 2, 2, 2 * size, 64)
+    found = {tap: features.shape[-1] for tap, features in view.taps.items()}
+    assert found == {f"encoder/{i}": 64 // 2**i for i in strides}
+    view.logits.square().mean().backward()
+    assert all(weight.grad is not None for weight in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("encoder", "with_head"), [("mobilenet_v2", 2_226_434), ("resnet18", 11_177_538)]
+)
+def test_encoders_are_the_paper_s_students_but_for_the_head(encoder, with_head):
+    net = foreign("unet", encoder)
+    deepest = net.encoder.out_channels[-1]
+    assert count_parameters(net.encoder) + 2 * (deepest + 1) == with_head
+
+
+def test_an_unknown_encoder_names_some_that_are_near():
+    with pytest.raises(RecipeError, match=r"no encoder 'resnet19'; near are .*resnet18"):
+        foreign("unet", "resnet19")
+
+
+def test_without_the_package_it_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
+    with pytest.raises(RecipeError, match=r'pip install "distillseg\[encoders'):
+        foreign("unet", "resnet18")

@@ -35,6 +35,7 @@ CONFIGS = [
     NetworkConfig("lcovnet", {"width": (2, 2, 2, 2, 2), "block": "dense"}),
     NetworkConfig("enet"),
     NetworkConfig("raunet"),
+    NetworkConfig("encoder_decoder"),
     NetworkConfig("depth_shift_unet", {"width": (8, 8, 8), "shift": "learnable"}),
     NetworkConfig("depth_shift_unet", {"width": (8, 8, 8), "shift": "plain"}),
     NetworkConfig("depth_shift_unet", {"width": (8, 8, 8), "shift": "none"}),

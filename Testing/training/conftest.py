@@ -1,0 +1,32 @@
+"""What tests with torch share."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import torch
+
+_DECLARED = []  # a library of operators lives as long as this refers to it
+
+
+def _make_torchvision_importable() -> None:
+    """Where torchvision is of another build than torch, declare what its import asks for.
+
+    PyPI's torchvision is for CUDA. Beside a torch for the CPU its compiled operators do not load,
+    and for want of two of them, which no network here calls, it refuses to be imported.
+    """
+    if importlib.util.find_spec("torchvision") is None:
+        return
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        operators = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _DECLARED.append(operators)
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+
+
+_make_torchvision_importable()
