@@ -1,0 +1,103 @@
+"""Packs the API names that the lint and the stand-in need into `slicer-api.json.xz`.
+
+    python Testing/slicer/facts/make_facts.py FOLDER
+
+FOLDER holds four JSON files of names that were read from the headers and Python files of Slicer
+5.8, 5.10 and 5.12 (and of the CTK commits which they pin), and from Qt 5.15:
+
+* `slicer-qt-api.json`      properties, signals, slots, methods of CTK, qMRML and qSlicer classes
+* `qt515.json`              members, properties, signals of Qt's own classes
+* `mrml-names.json`         methods, enumerators and events of MRML and of module logics
+* `slicer-util-names.json`  functions and classes of `slicer.util`
+
+Run it with slicer-core installed: the names of VTK's and MRML's wrapped classes are added from
+there, once for all versions. What is equal in all versions is stored once. Facts only, no code.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import sys
+from pathlib import Path
+
+VERSIONS = ("5.8", "5.10", "5.12")
+RESULT = Path(__file__).with_name("slicer-api.json.xz")
+SHORT_TYPES = {"b": "bool", "i": "int", "d": "double", "v": "vtkIdType", "Q": "QString"}
+
+
+def full_signature(signal: str) -> str:
+    """`layoutChanged(i)` -> `layoutChanged(int)`: some types were left shortened."""
+    name, _, arguments = signal.rstrip(")").partition("(")
+    types = [SHORT_TYPES.get(a, a) for a in arguments.split(",") if a]
+    return f"{name}({','.join(types)})"
+
+
+def qt_class(fact: dict) -> dict:
+    return {
+        "base": fact["base"],
+        "props": {name: kind for name, kind in sorted(fact["props"].items())},
+        "signals": sorted({full_signature(s) for s in fact["signals"]}),
+        "methods": sorted({*fact["slots"], *fact["invokables"]}),
+        "enums": sorted(set(fact["enums"])),
+    }
+
+
+def shared_and_own(by_version: dict[str, dict]) -> dict:
+    """Splits what is equal in all versions from what only some of them have."""
+    first, *others = (by_version[v] for v in VERSIONS)
+    common = {k: v for k, v in first.items() if all(o.get(k) == v for o in others)}
+    own = {
+        version: {k: v for k, v in by_version[version].items() if k not in common}
+        for version in VERSIONS
+    }
+    return {"common": common, "own": own}
+
+
+def names(by_version: dict[str, list[str]]) -> dict:
+    sets = {v: set(by_version[v]) for v in VERSIONS}
+    common = set.intersection(*sets.values())
+    own = {v: sorted(sets[v] - common) for v in VERSIONS}
+    return {"common": sorted(common), "own": own}
+
+
+def wrapped_names() -> dict[str, list[str]]:
+    """Classes and public members of VTK and MRML as slicer-core wraps them."""
+    import slicer
+    import vtk
+
+    classes, members = set(), set()
+    for module in (vtk, slicer):
+        for name in dir(module):
+            thing = getattr(module, name)
+            if isinstance(thing, type) and name.startswith("vtk"):
+                classes.add(name)
+                members.update(m for m in dir(thing) if not m.startswith("_"))
+    return {"classes": sorted(classes), "members": sorted(members), "vtk": sorted(dir(vtk))}
+
+
+def main(folder: Path) -> None:
+    def read(name: str) -> dict:
+        return json.loads((folder / name).read_text())
+
+    widgets = {
+        version: {name: qt_class(fact) for name, fact in facts.items()}
+        for version, facts in read("slicer-qt-api.json").items()
+        if version in VERSIONS
+    }
+    facts = {
+        "source": "headers of Slicer 5.8, 5.10, 5.12 with their CTK; Qt 5.15; slicer-core",
+        "versions": VERSIONS,
+        "widgets": shared_and_own(widgets),
+        "qt": read("qt515.json"),
+        "mrml": names(read("mrml-names.json")),
+        "util": names(read("slicer-util-names.json")),
+        "wrapped": wrapped_names(),
+    }
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    RESULT.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+    print(f"{RESULT.name}: {RESULT.stat().st_size / 1000:.0f} kB from {len(text) / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
