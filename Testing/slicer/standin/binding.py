@@ -1,0 +1,23 @@
+"""PySide6 as the stand-in needs it: off screen, and with enumerators that are integers.
+
+The settings must stand before the first import of PySide6, so every file of the stand-in takes Qt
+from here.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import sys
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+if ctypes.util.find_library("EGL"):  # otherwise VTK chooses for itself
+    os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
+sys.pyside6_option_python_enum = 0x02  # IntEnum, as PythonQt's enumerators are
+
+import shiboken6  # noqa: E402
+from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets  # noqa: E402
+
+MODULES = (QtCore, QtGui, QtWidgets, QtUiTools)
+
+__all__ = ["MODULES", "QtCore", "QtGui", "QtUiTools", "QtWidgets", "shiboken6"]
