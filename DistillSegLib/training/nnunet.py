@@ -164,7 +164,8 @@ def check_plan(results: Results, preprocessing: Preprocessing) -> None:
         if not same:
             raise RecipeError(
                 f"{results.name} was trained with the {key} {theirs}, the plan has {ours}; leave "
-                f"plan.{key} out of the recipe, and the student adopts it."
+                f"plan.{key} out of the recipe and give the data set, not another run's cache: "
+                "then the student adopts it."
             )
 
 
