@@ -3,9 +3,8 @@
 1. MRML and Qt belong to the main thread. Every call of a VTK or MRML method from a worker is
    recorded (Qt objects are watched in `attributes`).
 2. PythonQt keeps the interpreter while its event loop idles: a worker advances only while Python
-   code of the main thread waits. So the poll handler must wait on the worker's event. `report()`
-   says how long each worker lived and for how long the main thread waited meanwhile; a worker for
-   which nobody waited enough is recorded.
+   code of the main thread waits. So the poll handler must wait on the worker's event. A worker that
+   lived while the main thread sat in the event loop, and for which nobody waited, is recorded.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 
 import vtk
 
+from .binding import QtCore, QtWidgets
 from .violations import record
 
 LONG_ENOUGH = 0.3  # seconds; shorter workers end within a few switches of the interpreter
@@ -26,56 +26,75 @@ A_WAIT = 0.005  # seconds; a poll that returns sooner has not waited
 MANY_POLLS = 2.0  # seconds, after which the share counts too, whatever was painted meanwhile
 WAITED_SHARE = 0.15  # 20 ms in each poll of 50 ms is 0.29; returning at once is 0
 
-_main = threading.main_thread()
-_waited = 0.0
-_waits = 0
-_depth = 0
+
+class Meter:
+    """Seconds that the main thread spent in some functions, the call that still runs included."""
+
+    def __init__(self):
+        self._seconds, self._count, self._depth, self._begin = 0.0, 0, 0, 0.0
+
+    def _running(self) -> float:
+        return time.perf_counter() - self._begin if self._depth else 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self._seconds + self._running()
+
+    @property
+    def count(self) -> int:
+        """How many calls lasted for at least `A_WAIT`."""
+        return self._count + (self._running() >= A_WAIT)
+
+    def around(self, function):
+        """The function, measured when the main thread calls it."""
+
+        def measured(*arguments, **keywords):
+            if threading.current_thread() is not threading.main_thread() or self._depth:
+                return function(*arguments, **keywords)
+            self._begin, self._depth = time.perf_counter(), 1
+            try:
+                return function(*arguments, **keywords)
+            finally:
+                self._count, self._seconds = self.count, self.seconds
+                self._depth = 0
+
+        return measured
+
+
+waiting = Meter()  # Python code of the main thread waits
+looping = Meter()  # the main thread is in an event loop
 
 
 @dataclass
 class Worker:
-    """A thread that the main thread started."""
+    """A thread that the main thread started: what the main thread did while it lived."""
 
     name: str
-    started: float
-    waited_before: float
-    waits_before: int
-    lived: float = 0.0
-    waited: float = 0.0
-    waits: int = 0
+    waits: int
+    waited: float
+    looped: float
 
-    @property
-    def share(self) -> float:
-        return self.waited / self.lived if self.lived else 1.0
+    @classmethod
+    def now(cls, name: str) -> Worker:
+        return cls(name, waiting.count, waiting.seconds, looping.seconds)
+
+    def until_now(self) -> Worker:
+        now = Worker.now(self.name)
+        return Worker(
+            self.name,
+            now.waits - self.waits,
+            now.waited - self.waited,
+            now.looped - self.looped,
+        )
 
     @property
     def starved(self) -> bool:
-        never = self.lived >= LONG_ENOUGH and self.waits == 0
-        return never or (self.lived >= MANY_POLLS and self.share < WAITED_SHARE)
+        never = self.looped >= LONG_ENOUGH and self.waits == 0
+        return never or (self.looped >= MANY_POLLS and self.waited < WAITED_SHARE * self.looped)
 
 
 _running: dict[threading.Thread, Worker] = {}
 _ended: list[Worker] = []
-
-
-def _counted(function):
-    """The function, with the time counted that the main thread spends waiting in it."""
-
-    def wait(*arguments, **keywords):
-        global _waited, _waits, _depth
-        if threading.current_thread() is not _main or _depth:
-            return function(*arguments, **keywords)
-        _depth += 1
-        begin = time.perf_counter()
-        try:
-            return function(*arguments, **keywords)
-        finally:
-            _depth -= 1
-            seconds = time.perf_counter() - begin
-            _waited += seconds
-            _waits += seconds >= A_WAIT
-
-    return wait
 
 
 def _watch_calls(frame, event, function) -> None:
@@ -91,9 +110,11 @@ def _watch_calls(frame, event, function) -> None:
 def watched() -> Iterator[None]:
     """Watches while inside; the functions of `threading` and `time` are ours meanwhile."""
     places = [
-        (threading.Condition, "wait", _counted(threading.Condition.wait)),
-        (threading.Thread, "join", _counted(threading.Thread.join)),
-        (time, "sleep", _counted(time.sleep)),
+        (threading.Condition, "wait", waiting.around(threading.Condition.wait)),
+        (threading.Thread, "join", waiting.around(threading.Thread.join)),
+        (time, "sleep", waiting.around(time.sleep)),
+        (QtCore.QEventLoop, "exec", looping.around(QtCore.QEventLoop.exec)),
+        (QtWidgets.QDialog, "exec", looping.around(QtWidgets.QDialog.exec)),
         (threading.Thread, "start", _start),
         (threading.Thread, "run", _run),
     ]
@@ -111,8 +132,8 @@ _original_start, _original_run = threading.Thread.start, threading.Thread.run
 
 
 def _start(self):
-    if threading.current_thread() is _main:
-        _running[self] = Worker(self.name, time.perf_counter(), _waited, _waits)
+    if threading.current_thread() is threading.main_thread():
+        _running[self] = Worker.now(self.name)
     _original_start(self)
 
 
@@ -129,10 +150,7 @@ def _run(self):
 def _end(thread: threading.Thread) -> None:
     worker = _running.pop(thread, None)
     if worker is not None:
-        worker.lived = time.perf_counter() - worker.started
-        worker.waited = _waited - worker.waited_before
-        worker.waits = _waits - worker.waits_before
-        _ended.append(worker)
+        _ended.append(worker.until_now())
 
 
 def report() -> list[Worker]:
@@ -147,9 +165,9 @@ def check() -> None:
         if worker.starved:
             record(
                 "starved-worker",
-                f"Thread '{worker.name}' ran for {worker.lived:.1f} s, in which the main thread "
-                f"waited for {worker.waited:.2f} s only. In Slicer it advances only while Python "
-                "code of the main thread waits: wait about 20 ms on its event in every poll",
+                f"Thread '{worker.name}' ran beside the event loop for {worker.looped:.1f} s, in "
+                f"which the main thread waited for {worker.waited:.2f} s only. In Slicer it "
+                "advances only meanwhile: wait about 20 ms on its event in every poll",
             )
     for worker in _running.values():
         record("worker-left-running", f"Thread '{worker.name}' still runs")
