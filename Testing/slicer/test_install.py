@@ -27,15 +27,15 @@ ABSENT = "distillseg_absent_engine"
 PYTHON = shutil.which("PythonSlicer") or sys.executable  # the latter outside of Slicer
 
 # As pip printed it, cut to what tells.
-NO_HOST = """WARNING: Retrying (Retry(total=0, connect=None, read=None, redirect=None, status=None))
-after connection broken by 'NewConnectionError('<pip._vendor.urllib3.connection.HTTPSConnection object at
-0x7f>: Failed to establish a new connection: [Errno -2] Name or service not known')': /simple/
+NO_HOST = """WARNING: Retrying (Retry(total=0, connect=None, read=None, redirect=None))
+after connection broken by 'NewConnectionError('<pip._vendor.urllib3.connection.HTTPSConnection
+at 0x7f>: Failed to establish a new connection: [Errno -2] Name or service not known')': /simple/
 ERROR: Could not find a version that satisfies the requirement onnxruntime>=1.19
 ERROR: No matching distribution found for onnxruntime>=1.19"""
-NO_PROXY = """WARNING: Retrying (Retry(total=0, connect=None, read=None, redirect=None, status=None))
+NO_PROXY = """WARNING: Retrying (Retry(total=0, connect=None, read=None, redirect=None))
 after connection broken by 'ProxyError('Cannot connect to proxy.', NewConnectionError('<pip._vendor.
-urllib3.connection.HTTPSConnection object at 0x7f>: Failed to establish a new connection: [Errno 111]
-Connection refused'))': /simple/onnxruntime/
+urllib3.connection.HTTPSConnection object at 0x7f>: Failed to establish a new connection:
+[Errno 111] Connection refused'))': /simple/onnxruntime/
 ERROR: No matching distribution found for onnxruntime>=1.19"""
 CERTIFICATE = """WARNING: Retrying after connection broken by 'SSLError(SSLCertVerificationError(1,
 '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate in certificate

@@ -1,0 +1,56 @@
+"""All choices of the panel, in a node that is saved with the scene."""
+
+from enum import Enum
+from typing import Annotated
+
+from slicer import (
+    vtkMRMLMarkupsROINode,
+    vtkMRMLPlotChartNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLTableNode,
+)
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+
+
+class RegionKind(Enum):
+    """Which part of the volume the model is asked about."""
+
+    WHOLE = "whole"
+    ROI = "roi"
+    MODEL_BOX = "modelBox"  # placed at the crosshair, kept in `roi`
+
+
+@parameterNodeWrapper
+class Parameters:
+    """What the panel shows, typed; each field is saved and restored by its name.
+
+    model: "id@version", so that a scene names exactly what it was made with; empty before a choice.
+    inputVolume: of the first channel; the others for models of several images.
+    outputSegmentation: None is a new one, or the model's earlier output.
+    toleranceMm: of the surface Dice.
+    comparing: whether the comparison's layout is open.
+    comparedStructure, comparedSlice: what is shown in it.
+    """
+
+    model: str = ""
+    inputVolume: vtkMRMLScalarVolumeNode
+    inputVolume2: vtkMRMLScalarVolumeNode
+    inputVolume3: vtkMRMLScalarVolumeNode
+    inputVolume4: vtkMRMLScalarVolumeNode
+    outputSegmentation: vtkMRMLSegmentationNode
+    regionKind: RegionKind = RegionKind.WHOLE
+    roi: vtkMRMLMarkupsROINode
+    forceScope: bool = False
+    show3D: bool = True
+    threads: Annotated[int, WithinRange(0, 256)] = 0
+    engine: Annotated[str, Choice(["auto", "onnxruntime", "openvino"])] = "auto"
+    compareA: vtkMRMLSegmentationNode
+    compareB: vtkMRMLSegmentationNode
+    toleranceMm: Annotated[float, WithinRange(0.1, 20.0)] = 1.0
+    comparing: bool = False
+    comparedStructure: str = ""
+    comparedSlice: Annotated[int, WithinRange(-1, 100000)] = -1
+    comparisonTable: vtkMRMLTableNode
+    comparisonChart: vtkMRMLPlotChartNode
+    difference: vtkMRMLSegmentationNode
