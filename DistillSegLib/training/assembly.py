@@ -61,7 +61,7 @@ def rehearse(
         if not name.endswith(".pt"):
             raise RecipeError(f"no earlier stage makes '{name}'; {nearest(name, made)}")
         with torch.device("cpu"):
-            return _from_elsewhere(Path(name), labels, preprocessing).to("meta")
+            return _from_elsewhere(Path(name), channels, labels, preprocessing).to("meta")
 
     with torch.device("meta"):
         for stage in recipe.stages:
@@ -143,9 +143,14 @@ def notes(distillation: Distillation) -> list[str]:
 
 
 def _from_elsewhere(
-    path: Path, labels: LabelTable, preprocessing: Preprocessing | None
+    path: Path, channels: int, labels: LabelTable, preprocessing: Preprocessing | None
 ) -> nn.Module:
     net, data = load_network(path)
+    if data["channels"] != channels:
+        raise RecipeError(
+            f"'{path}' takes images of {data['channels']} channel(s), the data set has {channels}; "
+            "both must be trained on the same channels."
+        )
     theirs = [label["name"] for label in data["labels"]["labels"]]
     ours = [label.name for label in labels]
     if theirs != ours:

@@ -472,7 +472,7 @@ def test_a_damaged_state_is_not_resumed_from(tiny, finished, tmp_path):
         run(tiny(), cache, out, resume=True)
 
 
-def test_a_guide_from_elsewhere_must_share_labels_and_preprocessing(tiny, cache, finished):
+def test_a_guide_from_elsewhere_must_share_channels_labels_and_preprocessing(tiny, cache, finished):
     recipe = tiny(f"stages.student.frozen.teacher='{finished[0] / 'teacher/teacher.pt'}'")
     preprocessing = cache.plan.preprocessing
     rehearse(recipe, 1, cache.labels, preprocessing)
@@ -482,6 +482,8 @@ def test_a_guide_from_elsewhere_must_share_labels_and_preprocessing(tiny, cache,
     coarser = replace(preprocessing, spacing_mm=(2.0, 2.0, 2.0))
     with pytest.raises(RecipeError, match=r"give plan\.spacing_mm as it was there"):
         rehearse(recipe, 1, cache.labels, coarser)
+    with pytest.raises(RecipeError, match=r"takes images of 1 channel\(s\), the data set has 2"):
+        rehearse(recipe, 2, cache.labels)  # before the data are read
 
 
 # The cache
