@@ -52,7 +52,7 @@ from __future__ import annotations
 
 import importlib
 
-NEEDED = ("slicer", "vtk", "PySide6.QtWidgets", "PySide6.QtUiTools", "packaging")
+NEEDED = ("slicer", "vtk", "standin.binding", "packaging")
 
 
 def missing() -> str | None:
