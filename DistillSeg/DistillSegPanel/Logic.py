@@ -134,6 +134,7 @@ class Logic:
             raise Cancelled(
                 _("The volume was removed while it was segmented; nothing was written.")
             )
+        Outputs.removeOrphans()
         node = Outputs.put(
             segmentation, request.call.volumes[0], request.model, request.call.output
         )
