@@ -143,7 +143,7 @@ class DilatedNet(nn.Module):
             features = group(features)
             if i < 3:
                 features = self.pool(features)
-        return unfold_depth(self.head(self.up(features)), len(image))
+        return unfold_depth(self.head(self.up(features)), image.shape[0])
 
 
 def _unit(inputs: int, outputs: int, kernel: dict) -> nn.Sequential:

@@ -85,4 +85,4 @@ class UNet(nn.Module):
             if 0 < i < len(self.heads):
                 self.heads[i](features)  # seen by a tap, not by the output; export drops it
         logits = self.heads[0](features)
-        return unfold_depth(logits, len(image)) if self.dims == 2 else logits
+        return unfold_depth(logits, image.shape[0]) if self.dims == 2 else logits
