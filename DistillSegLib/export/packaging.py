@@ -241,7 +241,7 @@ def _manifest(
 
 
 def published_recipe(plain: Any) -> Any:
-    """A recipe with files and folders from elsewhere by name: folders tell about a user's machine."""
+    """A recipe with files from elsewhere by name only: folders tell about a user's machine."""
     if isinstance(plain, dict):
         return {
             key: Path(value).name

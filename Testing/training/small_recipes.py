@@ -17,6 +17,8 @@ EVERYWHERE = [
     "optim.learning_rate=5e-3",
 ]
 
+SLICE_WISE = "{network='unet', settings={width=[8, 8, 16, 16], dims=2}}"
+
 
 @dataclass(frozen=True)
 class Small:
@@ -113,9 +115,9 @@ SMALL: dict[str, Small] = {
             "augmentation.rotation=[15.0, 15.0, 15.0]",
             "augmentation.flips=[0.0, 0.0, 0.0]",
             "stages.teacher.epochs=6",  # RA-UNet and ENet learn in test_emkd.py
-            "stages.teacher.trained.teacher={network='unet', settings={width=[8, 8, 16, 16], dims=2}}",
+            f"stages.teacher.trained.teacher={SLICE_WISE}",
             "stages.student.epochs=8",
-            "stages.student.trained.student={network='unet', settings={width=[8, 8, 16, 16], dims=2}}",
+            f"stages.student.trained.student={SLICE_WISE}",
         ),
     ),
     "gtan": Small((*_BEGUN, *_growing("assistant-1", "assistant-2", "assistant-3", "assistant-4"))),
