@@ -17,7 +17,7 @@ from .cpp import CLASSES
 from .files import FileManager
 from .layouts import qSlicerLayoutManager
 from .mainwindow import MainWindow
-from .modules import Module, ModuleManager
+from .modules import Module, ModuleManager, ScriptedModule
 from .scene import Scene
 from .segmenteditor import qMRMLSegmentEditorWidget
 from .uiloader import QUiLoader
@@ -156,7 +156,7 @@ def _add_classes() -> None:
     sys.modules["ctk"] = ctk_module
     for name, cls in CLASSES.items():
         setattr(ctk_module if name.startswith("ctk") else slicer, name, cls)
-    slicer.qSlicerScriptedLoadableModule = Module
+    slicer.qSlicerScriptedLoadableModule = ScriptedModule
 
 
 def _add_python_files() -> None:

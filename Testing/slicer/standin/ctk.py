@@ -136,9 +136,10 @@ class ctkFittedTextBrowser(QtWidgets.QTextBrowser):
         return self._s_whole
 
     def _s_height(self):
-        document = self.document.clone()
+        document = QtGui.QTextDocument()
+        document.setHtml(self.html)
         document.setTextWidth(max(self.width - 8, 80))
-        return int(document.size().height()) + 8
+        return int(document.size.height()) + 8
 
     def sizeHint(self):
         return QtCore.QSize(200, self._s_height())

@@ -11,7 +11,7 @@ import slicer
 from . import signals
 from .binding import QtCore, QtWidgets
 from .cpp import cpp, stored
-from .nodewidgets import qMRMLWidget
+from .nodewidgets import qSlicerWidget
 
 
 class Modules:
@@ -22,7 +22,7 @@ class Modules:
 
 
 @cpp
-class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
+class qSlicerScriptedLoadableModuleWidget(qSlicerWidget):
     """The C++ widget around the Python class of a panel."""
 
     def _s_start(self, module):
@@ -49,9 +49,9 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
 
 
 class Module(QtCore.QObject):
-    """What `slicer.modules.<name>` gives."""
+    """What `slicer.modules.<name>` gives for a module in C++."""
 
-    _standin_name = "qSlicerScriptedLoadableModule"
+    _standin_name = "qSlicerLoadableModule"
     name = stored(str, "name", "")
     title = stored(str, "title", "")
     path = stored(str, "path", "")
@@ -85,6 +85,12 @@ class Module(QtCore.QObject):
         self._s_widget = self._s_widget or widget
         widget._s_start(self)
         return widget
+
+
+class ScriptedModule(Module):
+    """What `slicer.modules.<name>` gives for a module in Python."""
+
+    _standin_name = "qSlicerScriptedLoadableModule"
 
 
 class FactoryManager(QtCore.QObject):
@@ -127,7 +133,7 @@ class ModuleManager(QtCore.QObject):
             self._s_add(name, logic)
 
     def _s_add(self, name, logic=None, path=""):
-        module = Module()
+        module = ScriptedModule() if path else Module()
         module._s_start(name, logic, path)
         self._s_modules[name] = module
         setattr(slicer.modules, name.lower(), module)

@@ -19,9 +19,6 @@ class SceneObserver:
     _s_scene = None
     _s_tags = ()
 
-    def mrmlScene(self):
-        return self._s_scene
-
     def _s_observe(self, scene) -> bool:
         """Follows another scene; False if it is the same one."""
         if self._s_scene is scene:
@@ -48,14 +45,24 @@ class qMRMLWidget(QtWidgets.QWidget, SceneObserver):
     SIGNALS = {"mrmlSceneChanged(vtkMRMLScene*)": "_s_sceneSet"}
     _s_sceneSet = QtCore.Signal(object)
 
+    def mrmlScene(self):
+        return self._s_scene
+
     def setMRMLScene(self, scene):
         if self._s_observe(scene):
             self._s_sceneSet.emit(scene)
 
 
 @cpp
-class qSlicerWidget(qMRMLWidget):
-    """The base of widgets of modules."""
+class qSlicerWidget(QtWidgets.QWidget, SceneObserver):
+    """The base of widgets of modules; it takes a scene and does not tell which."""
+
+    SIGNALS = {"mrmlSceneChanged(vtkMRMLScene*)": "_s_sceneSet"}
+    _s_sceneSet = QtCore.Signal(object)
+
+    def setMRMLScene(self, scene):
+        if self._s_observe(scene):
+            self._s_sceneSet.emit(scene)
 
 
 @cpp
@@ -182,6 +189,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, SceneObserver):
         else:
             self._s_select(entry)
             self._s_activated.emit(self.currentNode())
+
+    def mrmlScene(self):
+        return self._s_scene
 
     def currentNode(self):
         known = self._s_scene and self._s_current

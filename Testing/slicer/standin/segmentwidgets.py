@@ -15,19 +15,21 @@ VISIBLE, COLOR, OPACITY, NAME = range(4)
 WIDTHS = {VISIBLE: 28, COLOR: 28, OPACITY: 60}
 
 
+EVENTS = (
+    "SegmentAdded",
+    "SegmentRemoved",
+    "SegmentModified",
+    "SegmentsOrderModified",
+    "RepresentationModified",
+    "ContainedRepresentationNamesModified",
+)
+
+
 class SegmentationObserver:
     """Follows one segmentation: `_s_refresh()` runs when segments or their display change."""
 
     _s_node = None
     _s_observers = ()
-    EVENTS = (
-        "SegmentAdded",
-        "SegmentRemoved",
-        "SegmentModified",
-        "SegmentsOrderModified",
-        "RepresentationModified",
-        "ContainedRepresentationNamesModified",
-    )
 
     def segmentationNode(self):
         return self._s_node
@@ -38,7 +40,7 @@ class SegmentationObserver:
         self._s_node = node
         self._s_observers = []
         if node is not None:
-            for name in self.EVENTS:
+            for name in EVENTS:
                 self._s_observe_event(node.GetSegmentation(), getattr(slicer.vtkSegmentation, name))
             self._s_observe_event(node, slicer.vtkMRMLDisplayableNode.DisplayModifiedEvent)
         self._s_refresh()

@@ -135,6 +135,8 @@ def _start(self):
     if threading.current_thread() is threading.main_thread():
         _running[self] = Worker.now(self.name)
     _original_start(self)
+    if self in _running:  # `start` itself waits until the thread runs; that does not count
+        _running[self] = Worker.now(self.name)
 
 
 def _run(self):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import slicer
 import vtk
 
 from .binding import QtCore, QtGui, QtWidgets
@@ -24,9 +23,6 @@ class Canvas(QtWidgets.QWidget):
         self.setMouseTracking(True)
         self.setMinimumSize(60, 60)
         observe(self, view.managers, vtk.vtkCommand.UpdateEvent, self.update)
-
-    def mrmlScene(self):
-        return slicer.mrmlScene
 
     def renderWindow(self):
         return self._s_view.window
@@ -71,8 +67,10 @@ class Canvas(QtWidgets.QWidget):
         self._s_send("MouseMoveEvent", event)
 
     def wheelEvent(self, event):
-        forward = event.angleDelta().y() > 0
-        self._s_send("MouseWheelForwardEvent" if forward else "MouseWheelBackwardEvent", event)
+        clicks = event.angleDelta().y() // 120
+        name = "MouseWheelForwardEvent" if clicks > 0 else "MouseWheelBackwardEvent"
+        for _ in range(abs(clicks)):
+            self._s_send(name, event)
 
 
 @cpp

@@ -25,6 +25,7 @@ def load(tmp_path):
         application.load_module(demo.write(tmp_path, demo.MODULE.replace(old, new, 1), ui))
         loaded.append(demo.NAME)
         slicer.util.selectModule(demo.NAME)
+        slicer.app.processEvents()  # the first painting of the views takes its time
         return slicer.util.getModuleWidget(demo.NAME)
 
     yield load_variant

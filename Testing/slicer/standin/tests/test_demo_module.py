@@ -38,7 +38,7 @@ def test_the_button_is_enabled_when_input_and_output_are_chosen(load, volume):
 
 
 def test_a_click_runs_a_worker_and_moves_the_progress_bar(segmented, volume):
-    assert len(segmented.progress) >= 5
+    assert len(segmented.progress) >= 3
     assert segmented.progress == sorted(segmented.progress)
     assert segmented.progress[-1] == 100
     output = segmented._node.outputSegmentation
