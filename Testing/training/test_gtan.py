@@ -267,6 +267,12 @@ def test_a_unet_grows_from_what_it_starts_from_and_other_networks_do_not():
     begin(starting("a/b", config), {"student": target}, lambda _name: (source, {}), seed=0)
     image = at(0.0).image
     assert torch.allclose(target.net(image), source(image), atol=1e-6)
+    others = {}
+    for seed in (0, 0, 1):  # growth follows the recipe's seed
+        other = Tapped(build_network(config, 1, 2))
+        begin(starting("a/b", config), {"student": other}, lambda _name: (source, {}), seed)
+        others.setdefault(seed, []).append(other.net.encoder[1][0][0].weight)
+    assert torch.equal(*others[0]) and not torch.equal(others[0][0], others[1][0])
     config = NetworkConfig("unet", {"width": [5, 9]}, nested="by value")
     target = Tapped(build_network(config, 1, 3))
     with pytest.raises(RecipeError, match="may grow, without domains or nested regions"):

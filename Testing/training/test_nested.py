@@ -18,7 +18,7 @@ from DistillSegLib.export import packaging
 from DistillSegLib.export.onnx import export_onnx
 from DistillSegLib.inference import Segmenter
 from DistillSegLib.metrics import dice
-from DistillSegLib.networks import NetworkConfig, build_network
+from DistillSegLib.networks import NetworkConfig, build_network, smallest_size
 from DistillSegLib.networks.nested import Nested, class_scores
 from DistillSegLib.networks.unet import UNet
 from DistillSegLib.training.recipe import load_recipe
@@ -76,6 +76,12 @@ def test_by_value_takes_the_classes_as_they_are_numbered():
     assert net.order == (1, 2, 3)
     assert net.multiple == net.net.multiple == (1, 2, 2)
     assert net.net.head.out_channels == 3  # as BraTS's, with a sigmoid each
+
+
+def test_the_smallest_size_is_that_of_the_network_within():
+    config = NetworkConfig("residual_unet", {"width": [4, 4]}, nested="by value")
+    net = build_network(config, 1, 3)
+    assert (net.multiple, smallest_size(net)) == (2, 4)
     assert net(torch.randn(2, 4, 3, 8, 6)).shape == (2, 4, 3, 8, 6)
 
 
