@@ -76,13 +76,13 @@ def test_by_value_takes_the_classes_as_they_are_numbered():
     assert net.order == (1, 2, 3)
     assert net.multiple == net.net.multiple == (1, 2, 2)
     assert net.net.head.out_channels == 3  # as BraTS's, with a sigmoid each
+    assert net(torch.randn(2, 4, 3, 8, 6)).shape == (2, 4, 3, 8, 6)
 
 
 def test_the_smallest_size_is_that_of_the_network_within():
     config = NetworkConfig("residual_unet", {"width": [4, 4]}, nested="by value")
     net = build_network(config, 1, 3)
     assert (net.multiple, smallest_size(net)) == (2, 4)
-    assert net(torch.randn(2, 4, 3, 8, 6)).shape == (2, 4, 3, 8, 6)
 
 
 def test_taps_are_the_network_s_own_and_its_regions():
