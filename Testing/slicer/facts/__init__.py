@@ -79,6 +79,20 @@ def members(class_name: str, version: str = NEWEST) -> Members | None:
     )
 
 
+# Qt Designer writes these as properties though Qt has none of that name.
+OF_DESIGNER = {"QLabel": {"buddy": True}, "Line": {"orientation": True}}
+
+
+@functools.cache
+def ui_members(class_name: str, version: str = NEWEST) -> Members | None:
+    """`members` of a class as a `.ui` file names it, with what only Qt Designer knows."""
+    found = members("QFrame" if class_name == "Line" else class_name, version)
+    if found is None:
+        return None
+    extra = OF_DESIGNER.get(class_name, {})
+    return Members({**found.properties, **extra}, found.signals, found.others)
+
+
 @functools.cache
 def property_types(class_name: str, version: str = NEWEST) -> dict[str, str]:
     """C++ types of the properties that a CTK, qMRML or qSlicer class itself adds."""
@@ -102,5 +116,9 @@ def util_names(version: str) -> frozenset[str]:
 
 @functools.cache
 def wrapped_names(kind: str) -> frozenset[str]:
-    """Of VTK and MRML as wrapped for Python: "classes", "members", or "vtk" (the module)."""
+    """Names of which no version is known.
+
+    All "classes" of VTK and MRML, "members" of VTK's, the module "vtk", the "itk" of SimpleITK,
+    and "application": what `slicer/util.py` asks of `slicer.app`.
+    """
     return frozenset(_facts()["wrapped"][kind])

@@ -10,14 +10,16 @@ FOLDER holds four JSON files of names that were read from the headers and Python
 * `mrml-names.json`         methods, enumerators and events of MRML and of module logics
 * `slicer-util-names.json`  functions and classes of `slicer.util`
 
-Run it with slicer-core installed: the names of VTK's and MRML's wrapped classes are added from
-there, once for all versions. What is equal in all versions is stored once. Facts only, no code.
+Run it with slicer-core and SimpleITK installed: the names of VTK's and SimpleITK's members and of
+all wrapped classes are added from there, once for all versions, and what `slicer/util.py` itself
+asks of `slicer.app`. What is equal in all versions is stored once. Facts only, no code.
 """
 
 from __future__ import annotations
 
 import json
 import lzma
+import re
 import sys
 from pathlib import Path
 
@@ -61,8 +63,11 @@ def names(by_version: dict[str, list[str]]) -> dict:
     return {"common": sorted(common), "own": own}
 
 
-def wrapped_names() -> dict[str, list[str]]:
-    """Classes and public members of VTK and MRML as slicer-core wraps them."""
+def wrapped_names(mrml: set[str]) -> dict[str, list[str]]:
+    """Classes of VTK and MRML, and members of which no Slicer version is known.
+
+    These are VTK's own, and those of classes whose headers were not read.
+    """
     import slicer
     import vtk
 
@@ -72,8 +77,25 @@ def wrapped_names() -> dict[str, list[str]]:
             thing = getattr(module, name)
             if isinstance(thing, type) and name.startswith("vtk"):
                 classes.add(name)
-                members.update(m for m in dir(thing) if not m.startswith("_"))
+                public = {m for m in dir(thing) if not m.startswith("_")}
+                members |= public if module is vtk else public - mrml
     return {"classes": sorted(classes), "members": sorted(members), "vtk": sorted(dir(vtk))}
+
+
+def itk_names() -> list[str]:
+    """Public members of SimpleITK and of its classes."""
+    import SimpleITK as sitk
+
+    things = [sitk, *(t for t in vars(sitk).values() if isinstance(t, type))]
+    return sorted({name for thing in things for name in dir(thing) if name[0].isupper()})
+
+
+def application_names() -> list[str]:
+    """Attributes of `slicer.app` that Slicer's own Python uses."""
+    import slicer
+
+    text = (Path(slicer.__path__[0]) / "util.py").read_text()
+    return sorted(set(re.findall(r"\bslicer\.app\.(\w+)", text)))
 
 
 def main(folder: Path) -> None:
@@ -92,7 +114,11 @@ def main(folder: Path) -> None:
         "qt": read("qt515.json"),
         "mrml": names(read("mrml-names.json")),
         "util": names(read("slicer-util-names.json")),
-        "wrapped": wrapped_names(),
+        "wrapped": {
+            **wrapped_names(set(read("mrml-names.json")["main"])),
+            "itk": itk_names(),
+            "application": application_names(),
+        },
     }
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     RESULT.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
