@@ -56,6 +56,8 @@ class qSlicerLayoutManager(QtWidgets.QWidget):
             widget.setParent(None)
             widget.mrmlAbstractViewNode().SetMappedInLayout(0)
         if self._s_root is not None:
+            self._s_root.hide()
+            self._s_root.setParent(None)
             self._s_root.deleteLater()
         self._s_root = self._s_build(ET.fromstring(description))
         QtWidgets.QWidget.layout(self).addWidget(self._s_root)
