@@ -28,7 +28,7 @@ FLOORS = [
     {"estimates", "inputs", "package", "runtime"},  # 2: what is run, and on what
     {"inference"},  # 3
     {"catalogue", "comparison", "evaluation", "batch"},  # 4: what is done with results
-    {"figures"},
+    {"corrections", "figures"},
     {"report"},
     {"networks"},  # 5: the torch line; below here no file knows torch
     {"distill"},  # 6
