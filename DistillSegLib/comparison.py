@@ -26,7 +26,7 @@ from DistillSegLib.files import write_text
 from DistillSegLib.geometry import describe_grid, on_grid_of, same_grid, spacing_of
 from DistillSegLib.labels import Label
 from DistillSegLib.metrics import score_masks
-from DistillSegLib.segmentations import Segmentation, read_segmentation
+from DistillSegLib.segmentations import Segmentation, counts_by_value, read_segmentation
 
 Match = Literal["terminology", "name", "value", "only in A", "only in B"]
 
@@ -255,8 +255,8 @@ def volumes_by_value_ml(labelmap: sitk.Image) -> dict[int, float]:
     """The volume of each value in a label map; names may repeat, values do not."""
     direction = np.reshape(labelmap.GetDirection(), (3, 3))
     voxel_ml = float(abs(np.linalg.det(direction))) * math.prod(labelmap.GetSpacing()) / 1000
-    values, counts = np.unique(sitk.GetArrayFromImage(labelmap), return_counts=True)
-    return {int(value): int(count) * voxel_ml for value, count in zip(values, counts)}
+    counts = counts_by_value(sitk.GetArrayViewFromImage(labelmap))
+    return {int(value): int(counts[value]) * voxel_ml for value in np.flatnonzero(counts)}
 
 
 def _measured(row: Row, a: NDArray, b: NDArray, image: sitk.Image, tolerance_mm: float) -> Row:

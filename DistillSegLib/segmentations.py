@@ -44,7 +44,7 @@ class Segmentation:
 
 def volumes_ml(segmentation: Segmentation) -> dict[str, float]:
     """The volume of each structure, by name and in the table's order."""
-    counts = _counts(sitk.GetArrayViewFromImage(segmentation.image))
+    counts = counts_by_value(sitk.GetArrayViewFromImage(segmentation.image))
     spacing, direction = segmentation.image.GetSpacing(), segmentation.image.GetDirection()
     shear = abs(np.linalg.det(np.reshape(direction, (3, 3))))  # 1 unless the axes are sheared
     voxel_ml = float(np.prod(spacing) * shear) / 1000
@@ -63,7 +63,7 @@ def write_segmentation(segmentation: Segmentation, path: Path | str) -> Path:
 
     The file is on the exact grid of the segmentation's image, compressed, and whole or absent.
     """
-    found = np.flatnonzero(_counts(sitk.GetArrayViewFromImage(segmentation.image)))
+    found = np.flatnonzero(counts_by_value(sitk.GetArrayViewFromImage(segmentation.image)))
     strange = sorted(set(found.tolist()) - {0} - {label.value for label in segmentation.labels})
     if strange:
         raise ImageError(
@@ -261,7 +261,7 @@ def _from_label_map(image: sitk.Image, path: Path | str, labels: LabelTable | No
     voxels = sitk.GetArrayViewFromImage(image)
     _check_label_values(voxels, path)
     image = sitk.Cast(image, sitk.sitkUInt16)
-    found = np.flatnonzero(_counts(sitk.GetArrayViewFromImage(image)))
+    found = np.flatnonzero(counts_by_value(sitk.GetArrayViewFromImage(image)))
     found = [int(value) for value in found if value]
     if len(found) > 32:
         refuse_image(image, str(path))
@@ -291,8 +291,8 @@ def _check_label_values(voxels: NDArray, path: Path | str) -> None:
         )
 
 
-def _counts(voxels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """How many voxels have each value 0 … 65535, slice by slice to save memory."""
+def counts_by_value(voxels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """How many voxels have each value 0 … 65535, plane by plane to save memory."""
     counts = np.zeros(65536, np.int64)
     for plane in voxels:
         found = np.bincount(plane.ravel())
