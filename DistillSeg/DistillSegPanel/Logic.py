@@ -10,6 +10,7 @@ Every call takes the same three steps, so that console, panel and batch cannot d
     node = logic.finish(request, segmentation)                # main thread
 """
 
+import slicer
 from slicer.i18n import tr as _
 
 from DistillSegLib.comparison import Comparison, compare
@@ -160,6 +161,28 @@ class Logic:
     def comparison(self, a, b, toleranceMm=1.0) -> Comparison:
         """The same as the library's object."""
         return compare(segmentationFromNode(a), segmentationFromNode(b), tolerance_mm=toleranceMm)
+
+    def compareInBackground(self, a, b, toleranceMm=1.0, *, onDone, onError, onCancelled=None):
+        """`comparison` beside the event loop; the nodes are copied before it returns.
+
+        Closing the scene or deleting one of both cancels.
+
+        Args:
+            onDone: called with the library's `Comparison`.
+        """
+        copies = segmentationFromNode(a), segmentationFromNode(b)
+
+        def task(report, _cancelled):
+            report(0.0, _("Comparing …"))
+            return compare(*copies, tolerance_mm=toleranceMm)
+
+        self.jobs.start(
+            task,
+            onDone=onDone,
+            onError=onError,
+            onCancelled=onCancelled,
+            stillWanted=lambda: all(node.GetScene() is slicer.mrmlScene for node in (a, b)),
+        )
 
     def copyPython(self, call=None):
         """The text that makes the same call in the Python console; of the last one by default."""

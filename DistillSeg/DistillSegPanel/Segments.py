@@ -54,27 +54,15 @@ def segmentationFromNode(segmentationNode):
     source = _withLabelmaps(segmentationNode)
     segmentation = source.GetSegmentation()
     ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
-    names, values = vtk.vtkStringArray(), vtk.vtkIntArray()
-    for value, identifier in enumerate(ids, start=1):
-        names.InsertNextValue(identifier)
-        values.InsertNextValue(value)
-    merged = slicer.vtkOrientedImageData()
-    if not source.GenerateMergedLabelmapForAllSegments(
-        merged, _extentMode(source), None, names, values
-    ):
-        raise NodeError(
-            _("'{name}' could not be turned into a label map; save it and load it again.").format(
-                name=segmentationNode.GetName()
-            )
-        )
+    merged = _merged(source, ids)
     labels = LabelTable(
         tuple(_labelOf(segmentation.GetSegment(i), value) for value, i in enumerate(ids, start=1))
     )
-    image, shared = _imageFromOriented(merged, worldMatrix(segmentationNode)), 0
+    shared = 0
     if segmentation.GetNumberOfLayers() > 1:
         shared = _voxelsOf(segmentation, ids) - _countOf(merged)
     return Segmentation(
-        sitk.Cast(image, sitk.sitkUInt8 if labels.dtype is np.uint8 else sitk.sitkUInt16),
+        _imageOnGrid(merged, _gridOf(source, merged), worldMatrix(segmentationNode), labels.dtype),
         labels,
         source=segmentationNode.GetName(),
         warnings=_overlapWarning(segmentationNode.GetName(), shared),
@@ -150,12 +138,46 @@ def _withLabelmaps(segmentationNode):
     return copy
 
 
-def _extentMode(segmentationNode):
-    """The grid that the segments were drawn on, where the node knows it; otherwise just theirs."""
+def _merged(segmentationNode, ids):
+    """All segments in one image, with values from 1 in their order, cut to what is stored."""
+    names, values = vtk.vtkStringArray(), vtk.vtkIntArray()
+    for value, identifier in enumerate(ids, start=1):
+        names.InsertNextValue(identifier)
+        values.InsertNextValue(value)
+    merged = slicer.vtkOrientedImageData()
+    extent = slicer.vtkSegmentation.EXTENT_UNION_OF_SEGMENTS
+    segmentationNode.GenerateMergedLabelmapForAllSegments(merged, extent, None, names, values)
+    if merged.IsEmpty() and (grid := _reference(segmentationNode)) is not None:
+        return grid  # no segment has a voxel
+    if merged.IsEmpty():
+        raise NodeError(
+            _("'{name}' has neither voxels nor a volume that it belongs to; draw it anew.").format(
+                name=segmentationNode.GetName()
+            )
+        )
+    return merged
+
+
+def _reference(segmentationNode):
+    """The grid of the volume that the segments were drawn on, without voxels; None if unknown."""
     key = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
-    if segmentationNode.GetSegmentation().GetConversionParameter(key):
-        return slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY
-    return slicer.vtkSegmentation.EXTENT_UNION_OF_EFFECTIVE_SEGMENTS
+    text = segmentationNode.GetSegmentation().GetConversionParameter(key)
+    grid = slicer.vtkOrientedImageData()
+    known = text and slicer.vtkSegmentationConverter.DeserializeImageGeometry(text, grid, False)
+    return grid if known else None
+
+
+def _gridOf(segmentationNode, merged):
+    """Extent of the grid that the segments were drawn on, if the node knows it and it is theirs."""
+    grid = _reference(segmentationNode)
+    if grid is None:
+        return merged.GetExtent()
+    matrices = []
+    for each in (grid, merged):
+        matrix = vtk.vtkMatrix4x4()
+        each.GetImageToWorldMatrix(matrix)
+        matrices.append(slicer.util.arrayFromVTKMatrix(matrix))
+    return grid.GetExtent() if np.allclose(*matrices, atol=1e-4) else merged.GetExtent()
 
 
 def _labelOf(segment, value):
@@ -163,20 +185,36 @@ def _labelOf(segment, value):
     return Label(value, segment.GetName() or f"Segment {value}", color, terminologyOf(segment))
 
 
-def _imageFromOriented(oriented, toWorld):
-    """An oriented image of Slicer, with its extent, as an image in the world."""
+def _imageOnGrid(oriented, extent, toWorld, dtype):
+    """An oriented image of Slicer, on a grid of this extent, as an image in the world."""
     matrix = vtk.vtkMatrix4x4()
     oriented.GetImageToWorldMatrix(matrix)
     indexToWorld = toWorld @ slicer.util.arrayFromVTKMatrix(matrix)
-    scalars = oriented.GetPointData().GetScalars()
-    size, first = oriented.GetDimensions(), oriented.GetExtent()[::2]
-    image = sitk.GetImageFromArray(vtk_to_numpy(scalars).reshape(size[::-1]))
+    first, last = np.array(extent[::2]), np.array(extent[1::2])
+    voxels = np.zeros((last - first + 1)[::-1], dtype)
+    if oriented.GetPointData().GetScalars() is not None:
+        _fill(voxels, first, oriented)
+    image = sitk.GetImageFromArray(voxels)
     spacing = np.linalg.norm(indexToWorld[:3, :3], axis=0)
     direction = indexToWorld[:3, :3] / spacing * RAS_TO_LPS[:, None]
     image.SetSpacing(spacing.tolist())
     image.SetDirection(direction.ravel().tolist())
     image.SetOrigin(((indexToWorld @ [*first, 1])[:3] * RAS_TO_LPS).tolist())
     return image
+
+
+def _fill(voxels, first, oriented):
+    """Copy what of an oriented image lies within the array that begins at the index `first`."""
+    found = vtk_to_numpy(oriented.GetPointData().GetScalars())
+    found = found.reshape(oriented.GetDimensions()[::-1])
+    here, there = [], []
+    for axis, low in enumerate(oriented.GetExtent()[::2]):
+        start, size = low - int(first[axis]), found.shape[2 - axis]
+        inside = slice(max(start, 0), min(start + size, voxels.shape[2 - axis]))
+        here.append(inside)
+        there.append(slice(inside.start - start, max(inside.start, inside.stop) - start))
+    if all(each.stop > each.start for each in here):
+        voxels[tuple(here[::-1])] = found[tuple(there[::-1])]
 
 
 def _voxelsOf(segmentation, ids):
@@ -192,7 +230,8 @@ def _voxelsOf(segmentation, ids):
 
 
 def _countOf(oriented):
-    return int(np.count_nonzero(vtk_to_numpy(oriented.GetPointData().GetScalars())))
+    scalars = oriented.GetPointData().GetScalars()
+    return 0 if scalars is None else int(np.count_nonzero(vtk_to_numpy(scalars)))
 
 
 def _overlapWarning(name, shared):

@@ -365,6 +365,15 @@ class CompareTest(LogicCase):
         self.assertIs(type(found), dict)
         self.assertEqual(found["notes"], [])
 
+    def test_the_comparison_beside_the_event_loop_is_the_same(self):
+        volumeNode = self.sample()
+        a, b = (self.logic.segment(volumeNode, model) for model in (FAST, REFERENCE))
+        done, problems = [], []
+        self.logic.compareInBackground(a, b, 2.0, onDone=done.append, onError=problems.append)
+        self.waitUntil(lambda: not self.logic.jobs.isRunning)
+        self.assertEqual(problems, [])
+        self.assertEqual(done[0].to_dict(), self.logic.compare(a, b, 2.0))
+
     def test_a_segmentation_drawn_elsewhere_is_refused(self):
         a = self.logic.segment(self.sample(), FAST)
         far = sitk.ReadImage(str(SAMPLE))

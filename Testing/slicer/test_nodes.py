@@ -381,6 +381,21 @@ class SegmentTest(SegmentationCase):
         self.assertEqual(len(back.warnings), 1)
         self.assertIn("20 voxels", back.warnings[0])
 
+    def test_what_was_drawn_beyond_the_volume_is_left_out(self):
+        volumeNode, segmentation = self.labelled()
+        node = Outputs.put(segmentation, volumeNode, MODEL)
+        stored = (
+            node.GetSegmentation().GetSegment("DistillSeg_1").GetRepresentation(Segments.BINARY)
+        )
+        moved = [edge + 4 * (n < 2) for n, edge in enumerate(stored.GetExtent())]
+        stored.SetExtent(*moved)  # along x, so that the second structure ends outside
+        labels = sitk.GetArrayFromImage(segmentation.image)
+        expected = np.zeros_like(labels)
+        expected[:, :, 4:] = np.where(labels == 3, 2, labels)[:, :, :-4]
+        self.assertLess(np.count_nonzero(expected), np.count_nonzero(labels))
+        back = Segments.segmentationFromNode(node)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(back.image), expected)
+
     def test_surfaces_are_converted_in_a_copy(self):
         sphere = vtk.vtkSphereSource()
         sphere.SetRadius(10)
@@ -397,6 +412,16 @@ class SegmentTest(SegmentationCase):
         voxel = np.prod(back.image.GetSpacing())
         found = np.count_nonzero(sitk.GetArrayFromImage(back.image)) * voxel
         self.assertAlmostEqual(found / (4 / 3 * np.pi * 1000), 1, delta=0.05)
+
+    def test_segments_without_any_voxel_are_empty_structures(self):
+        volumeNode, _segmentation = self.labelled()
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "blank")
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+        node.GetSegmentation().AddEmptySegment("a", "a")
+        back = Segments.segmentationFromNode(node)
+        self.assertEqual([label.name for label in back.labels], ["a"])
+        self.assertEqual(back.image.GetSize(), (10, 8, 6))
+        self.assertFalse(sitk.GetArrayFromImage(back.image).any())
 
     def test_what_is_no_segmentation_is_refused(self):
         empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "empty")
