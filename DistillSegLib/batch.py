@@ -65,11 +65,13 @@ class BatchResult:
 
     Attributes:
         resumed: the cases that an earlier run had finished and this one did not repeat.
+        left: the cases that were not reached because the caller had enough.
     """
 
     rows: tuple[Row, ...]
     table: Path
     resumed: frozenset[str]
+    left: tuple[str, ...] = ()
 
     def with_status(self, status: str) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.status == status)
@@ -86,7 +88,9 @@ def run_batch(
     skipped: Sequence[Skipped] = (),
     resume: bool = True,
     on_row: Callable[[Row], None] = lambda row: None,
+    on_status: Callable[[str, str], None] = lambda case, status: None,
     on_progress: Callable[[float], None] = ignore,
+    enough: Callable[[], bool] = never,
     cancelled: Callable[[], bool] = never,
 ) -> BatchResult:
     """Segment every input into `out_folder`, and keep `results.csv` there up to date.
@@ -96,7 +100,9 @@ def run_batch(
         skipped: to be listed in the table besides.
         resume: leave out what an earlier run finished with the same input, package and region.
         on_row: told each row when it is complete, from another thread.
+        on_status: told a case's id and "resumed" or "running", before its row.
         on_progress: told the share done, 0 to 1.
+        enough: asked between cases; if true, the present one is the last. A later run goes on.
         cancelled: asked throughout; if true, Cancelled is raised. What is done stays done.
     """
     out_folder = Path(out_folder)
@@ -108,6 +114,8 @@ def run_batch(
         one.id for one in inputs if resume and settings.is_done(one, rows.get(one.id))
     )
     waiting = [one for one in inputs if one.id not in resumed]
+    for case in sorted(resumed):
+        on_status(case, "resumed")
     for one in skipped:
         rows[one.id] = Row(one.id, "skipped", str(one.path), reason=one.reason)
     order = {one.id: number for number, one in enumerate((*inputs, *skipped))}
@@ -124,9 +132,10 @@ def run_batch(
             log.warning("'%s' could not be written for now.", out_folder / TABLE)
         on_row(rows[row.case])
 
-    _run(settings, waiting, record, on_progress, cancelled)
+    left = _run(settings, waiting, record, on_status, on_progress, enough, cancelled)
     write_table()
-    return BatchResult(tuple(rows[case] for case in order), out_folder / TABLE, resumed)
+    present = tuple(rows[case] for case in order if case not in left)
+    return BatchResult(present, out_folder / TABLE, resumed, left)
 
 
 def read_input(one: Input) -> list[sitk.Image]:
@@ -220,15 +229,25 @@ def _run(
     settings: _Settings,
     waiting: Sequence[Input],
     record: Callable[[Row], None],
+    on_status: Callable[[str, str], None],
     on_progress: Callable[[float], None],
+    enough: Callable[[], bool],
     cancelled: Callable[[], bool],
-) -> None:
-    """Reader thread -> network (this thread) -> writer thread; at most one image waits at each."""
+) -> tuple[str, ...]:
+    """Reader thread -> network (this thread) -> writer thread; at most one image waits at each.
+
+    Returns the cases that it did not come to, because the caller had enough.
+    """
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         reading = [reader.submit(read_input, one) for one in waiting[:1]]
         writing: Future | None = None
+        left: tuple[str, ...] = ()
         for number, one in enumerate(waiting):
+            if enough():
+                left = tuple(other.id for other in waiting[number:])
+                break
             present = reading.pop()
+            on_status(one.id, "running")
             reading += [reader.submit(read_input, after) for after in waiting[number + 1 :][:1]]
 
             def part(share: float, number: int = number) -> None:
@@ -241,6 +260,7 @@ def _run(
             part(1.0)
         if writing:
             writing.result()
+    return left
 
 
 def _segment(

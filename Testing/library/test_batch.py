@@ -211,3 +211,28 @@ def test_a_label_map_among_the_images_fails_by_name(segmenter, tmp_path):
     row = run_batch(segmenter, inputs, tmp_path / "out").rows[0]
     assert row.status == "failed"
     assert "label.nii.gz' looks like a label map" in row.reason
+
+
+def test_enough_ends_after_the_present_case_and_a_later_run_goes_on(segmenter, cases, tmp_path):
+    inputs, _ = find_inputs([cases])
+    out, told = tmp_path / "out", []
+    begun = []
+
+    def follow(case: str, status: str) -> None:
+        begun.append((case, status))
+
+    result = run_batch(
+        segmenter, inputs, out, on_status=follow, on_row=told.append, enough=lambda: len(begun) > 1
+    )
+    assert begun == [("a", "running"), ("b", "running")]
+    assert [row.case for row in told] == [row.case for row in result.rows] == ["a", "b"]
+    assert result.left == ("broken", "s/c")
+    begun.clear()
+    result = run_batch(segmenter, inputs, out, on_status=follow)
+    assert begun == [
+        ("a", "resumed"),
+        ("b", "resumed"),
+        ("broken", "running"),
+        ("s/c", "running"),
+    ]
+    assert result.left == () and len(result.rows) == 4
