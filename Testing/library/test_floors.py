@@ -25,10 +25,10 @@ FLOORS = [
     {"images", "postprocessing"},
     {"segmentations", "manifest"},
     {"datasets"},
-    {"estimates", "inputs", "package", "runtime"},  # 2: what is run, and on what
+    {"disagreement", "estimates", "inputs", "package", "runtime"},  # 2: what is run, and on what
     {"inference"},  # 3
     {"catalogue", "comparison", "evaluation", "batch"},  # 4: what is done with results
-    {"corrections", "figures"},
+    {"corrections", "exports", "figures"},
     {"report"},
     {"networks"},  # 5: the torch line; below here no file knows torch
     {"distill"},  # 6
