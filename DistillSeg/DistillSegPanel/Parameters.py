@@ -28,6 +28,7 @@ class Parameters:
     model: "id@version", so that a scene names exactly what it was made with; empty before a choice.
     inputVolume: of the first channel; the others for models of several images.
     outputSegmentation: None is a new one, or the model's earlier output.
+    reviewed: what Edit and Export work on; a new result becomes it.
     toleranceMm: of the surface Dice.
     comparing: whether the comparison's layout is open.
     comparedStructure, comparedSlice: what is shown in it.
@@ -39,6 +40,7 @@ class Parameters:
     inputVolume3: vtkMRMLScalarVolumeNode
     inputVolume4: vtkMRMLScalarVolumeNode
     outputSegmentation: vtkMRMLSegmentationNode
+    reviewed: vtkMRMLSegmentationNode
     regionKind: RegionKind = RegionKind.WHOLE
     roi: vtkMRMLMarkupsROINode
     forceScope: bool = False
