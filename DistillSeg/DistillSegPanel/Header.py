@@ -1,0 +1,95 @@
+"""The strip above the sections: what is ready, and the menu of things needed now and then."""
+
+import logging
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from DistillSegLib.machine import physical_cores
+from DistillSegLib.places import user_folder
+from DistillSegPanel.Install import state
+from DistillSegPanel.SupportText import supportText
+
+log = logging.getLogger(__name__)
+
+
+class Header:
+    """One line of facts and the menu "⋯"."""
+
+    def __init__(self, panel):
+        self.panel = panel
+        self._label = panel.ui.engineLabel
+        menu = qt.QMenu(panel.ui.menuButton)
+        self.actions = {}
+        for name, text, slot in (
+            ("python", _("Copy Python of the last run"), self.onCopyPython),
+            ("report", _("Copy report for support"), self.onCopyReport),
+            ("folder", _("Open the folder of added models"), self.onFolder),
+            ("documentation", _("Documentation"), self.onDocumentation),
+        ):
+            action = menu.addAction(text)
+            action.connect("triggered()", slot)
+            self.actions[name] = action
+        panel.ui.menuButton.setMenu(menu)
+        self._menu = menu
+
+    def update(self):
+        """Show what is ready."""
+        count = len(self.panel.modelList.packages())
+        models = _("1 model") if count == 1 else _("{count} models").format(count=count)
+        self._label.text = " · ".join((_("Ready"), models, engineText(), _("works offline")))
+        self.actions["python"].enabled = self.panel.work.lastCall is not None
+
+    def cleanup(self):
+        """Nothing runs."""
+
+    def onCopyPython(self):
+        """The call just made, for the Python console."""
+        text = self.panel.logic.copyPython()
+        _copy(text)
+        self.panel.say(_("The Python call is in the clipboard."), details=text)
+
+    def onCopyReport(self):
+        """Versions, model and geometry; nothing of the patient."""
+        text = supportText(self.panel)
+        _copy(text)
+        self.panel.say(
+            _("The report is in the clipboard; it names no patient and no file."), details=text
+        )
+
+    def onFolder(self):
+        """Where added models lie; made if it is not there yet."""
+        folder = user_folder() / "Models"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            self.panel.say(
+                _("The folder '{folder}' cannot be made ({reason}).").format(
+                    folder=folder, reason=problem.strerror or problem
+                ),
+                "error",
+            )
+            return
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
+
+    def onDocumentation(self):
+        """The page of the extension."""
+        url = slicer.app.moduleDocumentationUrl("DistillSeg")
+        log.info("Documentation: %s", url)
+        qt.QDesktopServices.openUrl(qt.QUrl(url))
+
+
+def engineText():
+    """Such as "onnxruntime 1.23 on CPU, 7 threads"."""
+    engine = state()
+    if not engine.isUsable:
+        return _("engine not installed yet")
+    threads = max(1, physical_cores() - 1)
+    count = _("1 thread") if threads == 1 else _("{threads} threads").format(threads=threads)
+    version = ".".join(engine.version.split(".")[:2])
+    return _("onnxruntime {version} on CPU, {count}").format(version=version, count=count)
+
+
+def _copy(text):
+    qt.QApplication.clipboard().setText(text)

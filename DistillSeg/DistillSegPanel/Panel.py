@@ -1,0 +1,197 @@
+"""The panel: a frame with a status, and sections that are put into it.
+
+A section is a class of its own in the file of the same name:
+
+    class Models:
+        def __init__(self, panel, parent): ...  # builds its widgets into parent.layout()
+        def update(self): ...                   # shows what the parameters say; creates nothing
+        def enter(self): ...
+        def exit(self): ...
+        def cleanup(self): ...
+
+It may also have `sceneChanged()`, called shortly after nodes came or went. Sections reach each
+other as `panel.models`, `panel.segment` and so on. What they choose they write into
+`panel.parameters`; every change of that node calls `update` of all sections.
+"""
+
+import importlib
+import os
+
+import qt
+import slicer
+import vtk
+from slicer.util import VTKObservationMixin
+
+from DistillSegPanel.Header import Header
+from DistillSegPanel.ModelList import ModelList
+from DistillSegPanel.Status import Status
+
+SECTIONS = ("Segment",)  # in the order of the frame, as far as they exist
+KNOWN = ("Models", "Segment", "Results", "Comparison", "Editing", "Export", "Batch", "Live")
+OPEN = ("Models", "Segment", "Results")  # the others are folded at first
+SOON_MS = 30  # within which changes of the scene are taken together
+
+
+class Panel(VTKObservationMixin):
+    """Holds the sections, the parameter node and the status; see the module's docstring.
+
+    Attributes:
+        widget: to be put into the module's layout.
+        logic: `DistillSegLogic`; work: its `Logic`.
+        parameters: all choices; None while the scene closes.
+        modelList: the packages at hand.
+        onSegmented: called with the segmentation node when a result is in the scene.
+        updating: while widgets are set, so that their signals are no choices.
+    """
+
+    def __init__(self, logic, uiPath):
+        VTKObservationMixin.__init__(self)
+        self.logic, self.work = logic, logic.work
+        self.uiFolder = os.path.dirname(uiPath)
+        self.widget = slicer.util.loadUI(uiPath)
+        self.ui = slicer.util.childWidgetVariables(self.widget)
+        self.modelList = ModelList()
+        self.parameters = None
+        self.updating = False
+        self.onSegmented = []
+        self.sections = []
+        self._entered = False
+        self._status = Status(self.ui)
+        self._soon = qt.QTimer()
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(SOON_MS)
+        self._soon.connect("timeout()", self._onSoon)
+        self._header = Header(self)
+        for name in KNOWN:
+            self._addSection(name)
+        self._observeScene()
+        self._useParameters()
+
+    @property
+    def busy(self):
+        """Whether a task is running in the background."""
+        return self.work.jobs.isRunning
+
+    def say(self, sentence, kind="info", details="", remedyText="", remedy=None):
+        """Show the one status sentence.
+
+        Args:
+            kind: "info", "warning" or "error".
+            details: shown on request.
+            remedyText, remedy: a button below the sentence, and what it calls.
+        """
+        self._status.show(sentence, kind, details, remedyText, remedy)
+
+    @property
+    def state(self):
+        """Of the run: idle, running, cancelling or failed."""
+        return self.segment.run.state
+
+    @property
+    def said(self):
+        """The status sentence."""
+        return self._status.sentence
+
+    def changed(self, *_):
+        """Let every section show what the parameters say now."""
+        if self.updating or self.parameters is None:
+            return
+        self.updating = True
+        try:
+            self._header.update()
+            for section in self.sections:
+                section.update()
+        finally:
+            self.updating = False
+
+    def changedSoon(self, *_):
+        """The same, once for many changes that come together."""
+        self._soon.start()
+
+    def loadUi(self, name, parent):
+        """Put a section's `.ui` into its parent; returns its widgets by name."""
+        widget = slicer.util.loadUI(os.path.join(self.uiFolder, f"{name}.ui"))
+        if hasattr(widget, "setMRMLScene"):
+            widget.setMRMLScene(slicer.mrmlScene)
+        parent.layout().addWidget(widget)
+        return slicer.util.childWidgetVariables(widget)
+
+    def enter(self):
+        """The module is shown."""
+        self._entered = True
+        if self.parameters is None:
+            self._useParameters()
+        for section in self.sections:
+            section.enter()
+        self.changed()
+
+    def exit(self):
+        """Another module is shown; what runs goes on."""
+        self._entered = False
+        for section in self.sections:
+            section.exit()
+
+    def cleanup(self):
+        """Leave no timer, observer or thread."""
+        self.work.jobs.close()
+        self._soon.stop()
+        self._soon.disconnect("timeout()", self._onSoon)
+        for section in self.sections:
+            section.cleanup()
+        self.sections = []
+        self.onSegmented = []
+        self._header.cleanup()
+        self._status.cleanup()
+        self._setParameters(None)
+        self.removeObservers()
+
+    def _addSection(self, name):
+        attribute, parent = name.lower(), getattr(self.ui, f"{name.lower()}Section")
+        setattr(self, attribute, None)
+        parent.setVisible(name in SECTIONS)
+        if name not in SECTIONS:
+            return
+        module = importlib.import_module(f"DistillSegPanel.{name}")
+        section = getattr(module, name)(self, parent)
+        setattr(self, attribute, section)
+        self.sections.append(section)
+        parent.collapsed = name not in OPEN
+
+    def _observeScene(self):
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self._onSceneRead)
+        self.addObserver(scene, scene.EndImportEvent, self._onSceneRead)
+        self.addObserver(scene, scene.NodeAddedEvent, self.changedSoon)
+        self.addObserver(scene, scene.NodeRemovedEvent, self.changedSoon)
+
+    def _onSceneStartClose(self, _caller, _event):
+        self._setParameters(None)
+
+    def _onSceneRead(self, _caller, _event):
+        """The scene was closed or a saved one was opened: its choices are shown."""
+        if self._entered or self.parameters is not None:
+            self._useParameters()
+
+    def _onSoon(self):
+        if slicer.mrmlScene.IsClosing() or slicer.mrmlScene.IsImporting():
+            return  # its end calls
+        if self.parameters is not None and self._entered:
+            for section in self.sections:
+                if hasattr(section, "sceneChanged"):
+                    section.sceneChanged()
+        self.changed()
+
+    def _useParameters(self):
+        self._setParameters(self.logic.getParameterNode())
+        self.changedSoon()
+        self.changed()
+
+    def _setParameters(self, parameters):
+        if self.parameters is not None:
+            node = self.parameters.parameterNode
+            self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self.changed)
+        self.parameters = parameters
+        if parameters is not None:
+            node = parameters.parameterNode
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.changed)

@@ -1,0 +1,220 @@
+"""The section Segment: what goes in, where the result goes, and the one button."""
+
+import qt
+import vtk
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from DistillSegLib.errors import DistillSegError
+from DistillSegPanel import Outputs, Preflight
+from DistillSegPanel.Inputs import Inputs
+from DistillSegPanel.Nodes import checkVolume
+from DistillSegPanel.RegionRow import RegionRow
+from DistillSegPanel.Remedies import install, remedyOf
+from DistillSegPanel.Run import Run
+from DistillSegPanel.State import State, lookOf
+
+ENGINES = ("auto", "onnxruntime", "openvino")
+
+
+class Segment(VTKObservationMixin):
+    """Shows and changes the choices of a run, and starts and stops it.
+
+    Attributes:
+        run: the run and its state; inputs: the rows of volumes.
+    """
+
+    def __init__(self, panel, parent):
+        VTKObservationMixin.__init__(self)
+        self.panel = panel
+        self.ui = panel.loadUi("Segment", parent)
+        self.run = Run(panel, panel.changed, self.onProgress)
+        self.inputs = Inputs(panel, self.ui)
+        self.region = RegionRow(panel, self.ui)
+        self._followed = set()  # nodes that are observed
+        self._told = None  # the choices that the status sentence is about
+        for text in (_("Automatic"), "ONNX Runtime", "OpenVINO"):
+            self.ui.engineBox.addItem(text)
+        self.ui.advancedButton.collapsed = True
+        self._connect(parent)
+
+    def _connect(self, parent):
+        ui = self.ui
+        ui.outputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onOutput)
+        ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
+        ui.show3DButton.connect("toggled(bool)", self.onShow3D)
+        ui.threadsBox.connect("valueChanged(int)", self.onThreads)
+        ui.engineBox.connect("activated(int)", self.onEngine)
+        ui.forceScopeBox.connect("toggled(bool)", self.onForceScope)
+        ui.wheelsButton.connect("clicked(bool)", self.onWheels)
+        self._shortcut = qt.QShortcut(qt.QKeySequence("Ctrl+Return"), parent)
+        self._shortcut.connect("activated()", self.onShortcut)
+
+    def enter(self):
+        """The module is shown."""
+        self._shortcut.setEnabled(True)
+        self.inputs.chooseDefaults()
+
+    def exit(self):
+        """Another module is shown."""
+        self._shortcut.setEnabled(False)
+
+    def cleanup(self):
+        """Leave no observer."""
+        self.removeObservers()
+        self._followed = set()
+        self._shortcut.setEnabled(False)
+        self.ui.show3DButton.setSegmentationNode(None)
+
+    def sceneChanged(self):
+        """Nodes came or went."""
+        self.inputs.forgetRemoved()
+        self.inputs.chooseDefaults()
+
+    def update(self):
+        """Show choices, state and what stands in the way."""
+        parameters, ui = self.panel.parameters, self.ui
+        problem = self.problem()
+        look = lookOf(self.run.state, str(problem or ""), self.panel.busy)
+        self.inputs.update(parameters, look.choices)
+        self.region.update(parameters, look.choices)
+        ui.outputSelector.setCurrentNode(parameters.outputSegmentation)
+        ui.outputSelector.enabled = look.choices
+        ui.show3DButton.setSegmentationNode(parameters.outputSegmentation)
+        ui.threadsBox.value = parameters.threads
+        ui.engineBox.currentIndex = ENGINES.index(parameters.engine)
+        ui.forceScopeBox.checked = parameters.forceScope
+        ui.advancedButton.enabled = look.choices
+        ui.segmentButton.text = look.button
+        ui.segmentButton.enabled = look.isEnabled
+        ui.segmentButton.toolTip = look.toolTip
+        ui.progressBar.setVisible(look.progress)
+        expected = Preflight.estimateOf(parameters, self.panel.modelList)
+        ui.estimateLabel.text = estimateText(expected)
+        self._follow(parameters)
+        self._tell(parameters, problem)
+
+    def problem(self):
+        """What stands in the way of segmenting, or None."""
+        if self.inputs.sequence is None:
+            return Preflight.problemOf(self.panel.parameters, self.panel.modelList)
+        try:
+            checkVolume(self.inputs.sequence)
+        except DistillSegError as problem:
+            return problem
+        return None
+
+    def releaseOutput(self):
+        """Let go of an output of another volume or model, so that it is not written to."""
+        parameters = self.panel.parameters
+        output = parameters.outputSegmentation
+        ofModel = Outputs.modelOf(output)
+        if ofModel and (
+            ofModel != parameters.model or Outputs.volumeOf(output) is not parameters.inputVolume
+        ):
+            parameters.outputSegmentation = None
+
+    def onSegmentButton(self, _checked=False):
+        """The one button: segment, or cancel."""
+        if self.run.state is State.RUNNING:
+            self.run.cancel()
+        elif not self.panel.busy:
+            self.run.start()
+
+    def onShortcut(self):
+        """Ctrl+Return."""
+        if self.ui.segmentButton.enabled:
+            self.ui.segmentButton.click()
+
+    def onOutput(self, node):
+        """Another output was chosen."""
+        if self._isChoice():
+            self.panel.parameters.outputSegmentation = node
+
+    def onShow3D(self, isShown):
+        """Whether the next result is shown in 3D too."""
+        if self._isChoice() and self.panel.parameters.outputSegmentation is not None:
+            self.panel.parameters.show3D = isShown
+
+    def onThreads(self, count):
+        """Cores that the network may use."""
+        if self._isChoice():
+            self.panel.parameters.threads = count
+
+    def onEngine(self, index):
+        """What runs the network."""
+        if self._isChoice():
+            self.panel.parameters.engine = ENGINES[index]
+
+    def onForceScope(self, isForced):
+        """Whether volumes much larger than those of training are segmented."""
+        if self._isChoice():
+            self.panel.parameters.forceScope = isForced
+
+    def onWheels(self, _checked=False):
+        """Install the engine from a folder of wheels."""
+        title = _("Folder with the wheels of onnxruntime")
+        folder = qt.QFileDialog.getExistingDirectory(self.ui.wheelsButton, title)
+        if folder:
+            install(self.panel, folder)
+
+    def onProgress(self, progress):
+        """Called 20 times a second while it runs."""
+        self.ui.progressBar.value = int(1000 * progress.fraction)
+        self.ui.progressBar.setFormat(progressText(progress))
+        if self.run.state is State.RUNNING and progress.sentence != self.panel.said:
+            self.panel.say(progress.sentence)
+
+    def _isChoice(self):
+        """Whether a signal comes from the user and not from `update`."""
+        return self.panel.parameters is not None and not self.panel.updating
+
+    def _follow(self, parameters):
+        """Look again when a chosen volume or box is changed elsewhere, as when it is dragged."""
+        wanted = {n for n in (*Preflight.inputsOf(parameters), parameters.roi) if n is not None}
+        for node in self._followed - wanted:
+            self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self.panel.changedSoon)
+        for node in wanted - self._followed:
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.panel.changedSoon)
+        self._followed = wanted
+
+    def _tell(self, parameters, problem):
+        """Say what stands in the way, when the choices or the problem changed."""
+        nodes = (*Preflight.inputsOf(parameters), parameters.roi)
+        now = (parameters.model, nodes, parameters.regionKind, str(problem or ""))
+        if now == self._told or self.run.machine.isActive:
+            return
+        self._told = now
+        if self.run.state is State.FAILED:
+            return  # the sentence of the failure stays
+        text, remedy = remedyOf(problem, self.panel)
+        if problem is not None:
+            self.panel.say(str(problem), "warning", "", text, remedy)
+        else:
+            self.panel.say("")
+
+
+def estimateText(expected):
+    """Such as "≈ 0.4 s, 0.1 GB on this computer"."""
+    if expected is None:
+        return "–"
+    seconds = f"{expected.seconds:.1f}" if expected.seconds < 10 else f"{expected.seconds:.0f}"
+    text = _("≈ {seconds} s, {memory:.1f} GB").format(
+        seconds=seconds, memory=expected.memory_bytes / 1e9
+    )
+    text += " " + (_("on this computer") if expected.measured else _("(not measured here yet)"))
+    if not expected.fits:
+        text += ". " + _("Only {free:.1f} GB are free; choose a smaller region.").format(
+            free=expected.free_bytes / 1e9
+        )
+    return text
+
+
+def progressText(progress):
+    """Such as "42 % · 3 s left"."""
+    text = _("{percent} %").format(percent=int(100 * progress.fraction))
+    if progress.secondsLeft is None:
+        return text
+    return _("{share} · {seconds:.0f} s left").format(
+        share=text, seconds=max(1, progress.secondsLeft)
+    )
