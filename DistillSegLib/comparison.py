@@ -13,7 +13,8 @@ import csv
 import io
 import itertools
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,14 +22,24 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from DistillSegLib.errors import GeometryError
+from DistillSegLib.disagreement import (
+    Box,
+    Disagreement,
+    differing_point_mm,
+    disagreement,
+    map_of,
+    positions_mm,
+)
+from DistillSegLib.errors import Cancelled, GeometryError
 from DistillSegLib.files import write_text
 from DistillSegLib.geometry import describe_grid, on_grid_of, same_grid, spacing_of
 from DistillSegLib.labels import Label
+from DistillSegLib.matching import Match, by_hand, folded, match, overlaps_of
 from DistillSegLib.metrics import score_masks
 from DistillSegLib.segmentations import Segmentation, counts_by_value, read_segmentation
+from DistillSegLib.windows import ignore, never
 
-Match = Literal["terminology", "name", "value", "only in A", "only in B"]
+FRAME_OF_REFERENCE = "0020|0052"  # the DICOM tag
 
 COLUMNS = (
     "structure",
@@ -60,6 +71,7 @@ class Row:
         worst_slice: index, counted from 0 along A's axial axis, of the slice with the largest area
             that only one of both holds; None if they agree.
         worst_slice_mm2: that area.
+        disagreement: the same for every slice and plane; None where only one has the structure.
     """
 
     structure: str
@@ -74,6 +86,7 @@ class Row:
     difference_percent: float = math.nan
     worst_slice: int | None = None
     worst_slice_mm2: float = math.nan
+    disagreement: Disagreement | None = field(default=None, repr=False, compare=False)
 
     @property
     def remark(self) -> str:
@@ -109,6 +122,43 @@ class Comparison:
     tolerance_mm: float
     notes: tuple[str, ...] = ()
 
+    def positions_mm(self, plane: str) -> NDArray[np.float64]:
+        """Where the slices of "axial", "coronal" or "sagittal" lie, as a slice view's slider."""
+        return positions_mm(self.a.image, plane)
+
+    def place_of(self, row: Row, plane: str, index: int) -> NDArray[np.float64]:
+        """The RAS point in the middle of what differs in a slice of a plane."""
+        box = row.disagreement.box
+        masks = self._masks(row, box)
+        return differing_point_mm(*masks, box, self.a.image, plane=plane, index=index)
+
+    def difference(self, rows: Sequence[Row] | None = None) -> sitk.Image:
+        """Where A and B agree (1), only A is (2) and only B is (3), on A's grid, cut to the rows.
+
+        By default of all structures that both know. What A and B give to different structures is
+        shown as only A.
+        """
+        rows = [row for row in (self.rows if rows is None else rows) if row.disagreement]
+        box = _around([row.disagreement.box for row in rows]) or _corner(self.a.image)
+        found = np.zeros([part.stop - part.start for part in box], np.uint8)
+        for row in rows:
+            inner = zip(row.disagreement.box, box)
+            part = found[tuple(slice(i.start - o.start, i.stop - o.start) for i, o in inner)]
+            new = map_of(*self._masks(row, row.disagreement.box))
+            stronger = (new > 0) & ((part == 0) | (new < part))
+            part[stronger] = new[stronger]
+        image = sitk.GetImageFromArray(found)
+        image.SetSpacing(self.a.image.GetSpacing())
+        image.SetDirection(self.a.image.GetDirection())
+        first = [part.start for part in box[::-1]]
+        image.SetOrigin(self.a.image.TransformIndexToPhysicalPoint(first))
+        return image
+
+    def _masks(self, row: Row, box: Box) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        image_a, image_b = self.a.image, self.b.image  # bound: the arrays are views of them
+        a, b = sitk.GetArrayViewFromImage(image_a), sitk.GetArrayViewFromImage(image_b)
+        return a[box] == row.a.value, b[box] == row.b.value
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; see `Row.to_dict` for what null means."""
         return {
@@ -131,82 +181,70 @@ class Comparison:
 
 
 def compare(
-    a: Segmentation | Path | str, b: Segmentation | Path | str, *, tolerance_mm: float = 1.0
+    a: Segmentation | Path | str,
+    b: Segmentation | Path | str,
+    *,
+    tolerance_mm: float = 1.0,
+    rest: Literal["value", "overlap"] = "value",
+    pairs: Sequence[tuple[int | None, int | None]] | None = None,
+    on_progress: Callable[[float], None] = ignore,
+    cancelled: Callable[[], bool] = never,
 ) -> Comparison:
     """Compare two segmentations, given as such or as files.
 
-    Structures are matched by terminology, what is left by name, what is left by value (unless the
+    Structures are matched by terminology, what is left by name, what is left by `rest` (unless the
     terminologies contradict each other). If the grids differ, B is brought onto A's by nearest
     neighbour, and `notes` says so.
 
+    Args:
+        rest: "value" for files, whose label values mean something; "overlap" where they do not.
+        pairs: (A's value, B's value) of the structures to compare, None where one lacks it,
+            instead of matching.
+
     Raises:
-        GeometryError: if they do not overlap in the patient.
+        GeometryError: if they do not overlap in the patient, or their frames of reference differ.
+        Cancelled: between two structures.
     """
     a = a if isinstance(a, Segmentation) else read_segmentation(a)
     b = b if isinstance(b, Segmentation) else read_segmentation(b)
+    _check_frames(a.image, b.image)
     moved, notes = _on_grid_of_a(a, b)
-    voxels_a, voxels_b = sitk.GetArrayFromImage(a.image), sitk.GetArrayFromImage(moved.image)
-    volumes_a, volumes_b = volumes_by_value_ml(a.image), volumes_by_value_ml(b.image)
+    voxels = sitk.GetArrayFromImage(a.image), sitk.GetArrayFromImage(moved.image)
+    boxes = _boxes(a.image), _boxes(moved.image)
+    volumes = volumes_by_value_ml(a.image), volumes_by_value_ml(b.image)
+    if pairs is not None:
+        matched = by_hand(a.labels, b.labels, pairs)
+    else:
+        matched = match(a.labels, b.labels, overlaps_of(*voxels) if rest == "overlap" else None)
     rows = []
-    for label_a, label_b, matched_by in match(a.labels, b.labels):
+    for number, (label_a, label_b, matched_by) in enumerate(matched, start=1):
+        if cancelled():
+            raise Cancelled("The comparison was cancelled.")
         row = Row(
             _name(label_a, label_b),
             matched_by,
             label_a,
             label_b,
-            volume_a_ml=volumes_a.get(label_a.value, 0.0) if label_a else math.nan,
-            volume_b_ml=volumes_b.get(label_b.value, 0.0) if label_b else math.nan,
+            volume_a_ml=volumes[0].get(label_a.value, 0.0) if label_a else math.nan,
+            volume_b_ml=volumes[1].get(label_b.value, 0.0) if label_b else math.nan,
         )
         if label_a and label_b:
-            mask_a, mask_b = voxels_a == label_a.value, voxels_b == label_b.value
-            row = _measured(row, mask_a, mask_b, a.image, tolerance_mm)
+            row = _measured(row, voxels, boxes, a.image, tolerance_mm)
         rows.append(row)
-    if not rows:
-        notes.append("Neither of both holds a structure; there is nothing to compare.")
-    if any(row.matched_by == "value" for row in rows):
-        notes.append(
-            "Some structures share neither terminology nor name and were matched by their value in "
-            "the files; check that they mean the same."
+        on_progress(number / len(matched))
+    return Comparison(a, moved, tuple(rows), tolerance_mm, (*notes, *_notes_on(rows)))
+
+
+def _check_frames(a: sitk.Image, b: sitk.Image) -> None:
+    """Refuse images whose coordinates belong to different frames of reference."""
+    key = FRAME_OF_REFERENCE
+    frames = [image.GetMetaData(key) for image in (a, b) if image.HasMetaDataKey(key)]
+    if len(set(frames)) == 2:
+        raise GeometryError(
+            f"A and B belong to images with different frames of reference ({frames[0]} and "
+            f"{frames[1]}): equal coordinates are not equal places in the patient. Register the "
+            "images first."
         )
-    return Comparison(a, moved, tuple(rows), tolerance_mm, tuple(notes))
-
-
-def match(a, b) -> list[tuple[Label | None, Label | None, Match]]:
-    """Pairs of labels of two tables that mean the same structure, in A's order, then B's rest."""
-    partners: dict[int, tuple[Label, Match]] = {}  # by A's value
-    rest_a, rest_b = list(a), list(b)
-    for way, key in (("terminology", _codes), ("name", _folded), ("value", _value)):
-        for label in list(rest_a):
-            same = [other for other in rest_b if key(label) and key(label) == key(other)]
-            alike = [other for other in rest_a if key(other) == key(label)]
-            if way == "value":
-                same = [other for other in same if not (_codes(label) and _codes(other))]
-            if len(same) == 1 and len(alike) == 1:  # a key held twice tells nothing
-                partners[label.value] = (same[0], way)
-                rest_a.remove(label)
-                rest_b.remove(same[0])
-    pairs = [(label, *partners.get(label.value, (None, "only in A"))) for label in a]
-    return pairs + [(None, label, "only in B") for label in rest_b]
-
-
-def axial_axis(image: sitk.Image) -> int:
-    """The array axis (0 is z) along which axial slices are stacked: nearest to superior."""
-    return anatomical_axes(image)[0]
-
-
-def anatomical_axes(image: sitk.Image) -> tuple[int, int, int]:
-    """The array axes that run nearest to superior, posterior and left.
-
-    Axial, coronal and sagittal slices are stacked along them. Each axis is taken once, the best
-    fit first.
-    """
-    along = np.abs(np.reshape(image.GetDirection(), (3, 3)))  # [world x y z, image x y z]
-    axes = [0, 0, 0]
-    for _ in range(3):
-        world, index = np.unravel_index(along.argmax(), along.shape)
-        axes[2 - world] = 2 - int(index)
-        along[world, :] = along[:, index] = -1
-    return axes[0], axes[1], axes[2]
 
 
 def _on_grid_of_a(a: Segmentation, b: Segmentation) -> tuple[Segmentation, list[str]]:
@@ -259,14 +297,44 @@ def volumes_by_value_ml(labelmap: sitk.Image) -> dict[int, float]:
     return {int(value): int(counts[value]) * voxel_ml for value in np.flatnonzero(counts)}
 
 
-def _measured(row: Row, a: NDArray, b: NDArray, image: sitk.Image, tolerance_mm: float) -> Row:
-    spacing_mm = spacing_of(image)
-    score = score_masks(row.a, a, b, spacing_mm=spacing_mm, tolerance_mm=tolerance_mm)
-    axis = axial_axis(image)
-    in_plane = [other for other in range(3) if other != axis]
-    pixel_mm2 = math.prod(spacing_mm[other] for other in in_plane)
-    slices = np.moveaxis(a ^ b, axis, 0)
-    areas = [int(np.count_nonzero(pixels)) * pixel_mm2 for pixels in slices]
+def _boxes(labelmap: sitk.Image) -> dict[int, Box]:
+    """The box (z, y, x) around each value of a label map."""
+    statistics = sitk.LabelShapeStatisticsImageFilter()
+    statistics.SetComputePerimeter(False)
+    statistics.Execute(labelmap)
+    found = {}
+    for value in statistics.GetLabels():
+        numbers = statistics.GetBoundingBox(value)
+        starts, sizes = numbers[:3][::-1], numbers[3:][::-1]
+        found[int(value)] = tuple(slice(i, i + n) for i, n in zip(starts, sizes))
+    return found
+
+
+def _around(boxes: Sequence[Box]) -> Box | None:
+    """The box around boxes; None where there are none."""
+    if not boxes:
+        return None
+    parts = zip(*boxes)
+    return tuple(slice(min(p.start for p in part), max(p.stop for p in part)) for part in parts)
+
+
+def _corner(image: sitk.Image) -> Box:
+    """A small box, for what has no voxel."""
+    return tuple(slice(0, min(2, size)) for size in image.GetSize()[::-1])
+
+
+def _measured(row: Row, voxels: tuple, boxes: tuple, image: sitk.Image, tolerance_mm: float) -> Row:
+    """A row with its numbers, measured on the box around both masks."""
+    known = [found[i.value] for found, i in zip(boxes, (row.a, row.b)) if i.value in found]
+    tight = _around(known) or _corner(image)
+    box = tuple(  # with a rim, for a flat structure in a volume is not a picture (see `metrics`)
+        slice(max(0, part.start - 1), min(size, part.stop + 1))
+        for part, size in zip(tight, image.GetSize()[::-1])
+    )
+    a, b = voxels[0][box] == row.a.value, voxels[1][box] == row.b.value
+    score = score_masks(row.a, a, b, spacing_mm=spacing_of(image), tolerance_mm=tolerance_mm)
+    found = disagreement(a, b, box, image)
+    areas = found.areas_mm2["axial"]
     worst = int(np.argmax(areas))
     relative = row.volume_a_ml / row.volume_b_ml - 1 if row.volume_b_ml else math.nan
     return replace(
@@ -276,29 +344,26 @@ def _measured(row: Row, a: NDArray, b: NDArray, image: sitk.Image, tolerance_mm:
         nsd=score.nsd,
         difference_percent=100 * relative,
         worst_slice=worst if areas[worst] else None,
-        worst_slice_mm2=areas[worst],
+        worst_slice_mm2=float(areas[worst]),
+        disagreement=found,
     )
 
 
-def _codes(label: Label) -> tuple[str, ...]:
-    """What a terminology string means: scheme and value of its codes, from the type on.
-
-    The category before it and the names of the contexts differ between programs for one structure.
-    """
-    codes = [field.split("^")[:2] for field in label.terminology.split("~")[2:] if "^" in field]
-    return tuple(":".join(code) for code in codes) if codes and any(codes[0]) else ()
-
-
-def _folded(label: Label) -> str:
-    return " ".join(label.name.casefold().replace("_", " ").split())
-
-
-def _value(label: Label) -> int:
-    return label.value
+def _notes_on(rows: Sequence[Row]) -> list[str]:
+    notes = []
+    if not rows:
+        notes.append("Neither of both holds a structure; there is nothing to compare.")
+    for way, text in (("value", "their value in the files"), ("overlap", "how far they overlap")):
+        if any(row.matched_by == way for row in rows):
+            notes.append(
+                f"Some structures share neither terminology nor name and were matched by {text}; "
+                "check that they mean the same."
+            )
+    return notes
 
 
 def _name(a: Label | None, b: Label | None) -> str:
-    if a and b and _folded(a) != _folded(b):
+    if a and b and folded(a) != folded(b):
         return f"{a.name} / {b.name}"
     return (a or b).name
 

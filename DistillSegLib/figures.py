@@ -16,7 +16,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from DistillSegLib.comparison import Comparison, Row, anatomical_axes
+from DistillSegLib.comparison import Comparison, Row
+from DistillSegLib.disagreement import anatomical_axes
 from DistillSegLib.geometry import on_grid_of, reorient, same_grid, spacing_of
 from DistillSegLib.labels import Label
 from DistillSegLib.metrics import bounding_box

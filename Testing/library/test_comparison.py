@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from DistillSegLib.comparison import COLUMNS, anatomical_axes, compare, match
-from DistillSegLib.errors import GeometryError
+from DistillSegLib.comparison import COLUMNS, FRAME_OF_REFERENCE, compare, match
+from DistillSegLib.disagreement import PLANES, anatomical_axes
+from DistillSegLib.errors import Cancelled, GeometryError
 from DistillSegLib.labels import Label, LabelTable, label_table, terminology_entry
+from DistillSegLib.metrics import score
 from DistillSegLib.segmentations import Segmentation, write_segmentation
 
 LIVER = terminology_entry(("SCT", "10200004", "Liver"))
@@ -191,3 +193,141 @@ def test_a_single_slice_is_compared_as_a_picture():
 def test_a_shared_table_pairs_every_structure():
     table = label_table({value: f"rib {value}" for value in range(1, 25)})
     assert all(a is b for a, b, _ in match(table, table))
+
+
+def tilted(voxels) -> Segmentation:
+    """Stored from inferior to superior, anterior first, turned a little around x."""
+    made = segmentation(voxels, NAMES, spacing=(1.0, 2.0, 3.0), origin=(-20.0, 30.0, 40.0))
+    turn = sitk.Euler3DTransform((0, 0, 0), 0.2, 0.0, 0.0)
+    made.image.SetDirection(turn.GetMatrix())
+    return made
+
+
+def test_the_areas_of_all_planes_are_counted_in_the_whole_image():
+    b = two_blocks()
+    b[3, 2:5, 1:3] = 0
+    b[1, 2, 1:4] = 0
+    a = segmentation(two_blocks(), NAMES)
+    liver = compare(a, segmentation(b, NAMES)).rows[0]
+    only_a = (two_blocks() == 1) & (b != 1)
+    for plane, axis, pixel_mm2 in zip(PLANES, (0, 1, 2), (2.0, 3.0, 6.0), strict=True):
+        others = tuple(other for other in range(3) if other != axis)
+        expected = only_a.sum(axis=others) * pixel_mm2
+        np.testing.assert_allclose(liver.disagreement.areas_mm2[plane], expected)
+
+
+def test_worst_slices_are_ten_at_least_5_mm_apart_and_worst_first():
+    voxels = np.zeros((40, 12, 12), np.uint8)
+    voxels[1:39, 1:11, 1:11] = 1
+    b = voxels.copy()
+    for index in range(1, 39):
+        b[index, 1:11, 1 : 1 + (index * 7) % 10] = 0
+    spacing = (1.0, 1.0, 2.0)
+    row = compare(
+        segmentation(voxels, {1: "x"}, spacing=spacing), segmentation(b, {1: "x"}, spacing=spacing)
+    ).rows[0]
+    worst, areas = row.disagreement.worst("axial"), row.disagreement.areas_mm2["axial"]
+    assert worst[0] == row.worst_slice == 7  # 9 columns of 10 mm²; 17, 27, 37 have as many
+    assert list(worst[:4]) == [7, 17, 27, 37]
+    assert len(worst) == 10
+    assert min(abs(i - j) * 2.0 for i in worst for j in worst if i != j) >= 5
+    assert [areas[i] for i in worst] == sorted((areas[i] for i in worst), reverse=True)
+    assert row.disagreement.worst("axial", count=3, apart_mm=40) == (7, 27)
+    agreed = compare(segmentation(voxels, {1: "x"}), segmentation(voxels, {1: "x"})).rows[0]
+    assert agreed.disagreement.worst("sagittal") == ()
+
+
+def test_a_worst_slice_s_place_lies_in_what_differs_also_in_a_tilted_image():
+    b = two_blocks()
+    b[3, 2, 1:4] = 0
+    a = tilted(two_blocks())
+    comparison = compare(a, tilted(b))
+    liver = comparison.rows[0]
+    place = comparison.place_of(liver, "axial", 3)
+    lps = place * [-1, -1, 1]
+    assert a.image.TransformPhysicalPointToIndex(lps.tolist()) == (2, 2, 3)
+    # The slider of a slice view turned into the image's planes: along the normal, to superior.
+    normal = np.array([0, math.sin(0.2), math.cos(0.2)])
+    assert comparison.positions_mm("axial")[3] == pytest.approx(place @ normal)
+    assert np.all(np.diff(comparison.positions_mm("axial")) == pytest.approx(3.0))
+    # x runs to the left in LPS, so the slices' positions, to the right, fall.
+    assert comparison.positions_mm("sagittal") == pytest.approx(20.0 - np.arange(8))
+
+
+def test_the_map_tells_who_has_a_voxel_on_the_grid_of_a():
+    b = two_blocks()
+    b[3, 2, 1:4] = 0
+    b[4, 2, 1] = 1
+    a = segmentation(two_blocks(), NAMES)
+    comparison = compare(a, segmentation(b, NAMES))
+    liver = comparison.rows[0]
+    found = comparison.difference([liver])
+    whole = sitk.GetArrayFromImage(sitk.Resample(found, a.image, sitk.Transform()))
+    expected = np.where((two_blocks() == 1) & (b == 1), 1, 0)
+    expected[3, 2, 1:4] = 2
+    expected[4, 2, 1] = 3
+    np.testing.assert_array_equal(whole, expected)
+    everything = sitk.GetArrayFromImage(comparison.difference())
+    assert {int(v): int(n) for v, n in zip(*np.unique(everything, return_counts=True)) if v} == {
+        1: 24 + 18,
+        2: 3,
+        3: 1,
+    }
+    assert not sitk.GetArrayFromImage(comparison.difference([])).any()
+
+
+def test_what_shares_no_name_is_matched_by_overlap_where_values_mean_nothing():
+    b = np.where(two_blocks() == 1, 2, np.where(two_blocks() == 2, 1, 0))
+    comparison = compare(
+        segmentation(two_blocks(), {1: "liver", 2: "spleen", 3: "cyst"}),
+        segmentation(b, {1: "Segment_1", 2: "Segment_2"}),
+        rest="overlap",
+    )
+    assert [(r.structure, r.matched_by) for r in comparison.rows] == [
+        ("liver / Segment_2", "overlap"),
+        ("spleen / Segment_1", "overlap"),
+        ("cyst", "only in A"),
+    ]
+    assert [row.dice for row in comparison.rows[:2]] == [1, 1]
+    assert "matched by how far they overlap" in comparison.notes[0]
+
+
+def test_structures_can_be_paired_by_hand():
+    a = segmentation(two_blocks(), NAMES)
+    comparison = compare(a, a, pairs=[(1, 2), (2, None)])
+    assert [(r.structure, r.matched_by) for r in comparison.rows] == [
+        ("liver / spleen", "hand"),
+        ("spleen", "only in A"),
+    ]
+    assert comparison.rows[0].dice == 0
+
+
+def test_different_frames_of_reference_are_refused_even_on_one_grid():
+    a, b = segmentation(two_blocks(), NAMES), segmentation(two_blocks(), NAMES)
+    a.image.SetMetaData(FRAME_OF_REFERENCE, "1.2.3")
+    compare(a, b)  # one that says nothing is taken on trust
+    b.image.SetMetaData(FRAME_OF_REFERENCE, "1.2.4")
+    with pytest.raises(GeometryError, match=r"frames of reference \(1\.2\.3 and 1\.2\.4\)"):
+        compare(a, b)
+
+
+def test_progress_is_told_by_structure_and_cancel_is_asked_between_them():
+    a, told = segmentation(two_blocks(), NAMES), []
+    compare(a, a, on_progress=told.append)
+    assert told == [0.5, 1]
+    with pytest.raises(Cancelled):
+        compare(a, a, cancelled=lambda: len(told) > 1)
+
+
+def test_numbers_measured_on_boxes_are_those_of_the_whole_image():
+    flat = np.zeros((9, 10, 11), np.uint8)
+    flat[4, 3:8, 2:9] = 1  # one slice of a volume has a surface above and below
+    b = flat.copy()
+    b[4, 3, 2:9] = 0
+    flat[0:2, 0:3, 0:2] = 2  # at the border
+    b[0:3, 0:3, 0:2] = 2
+    rows = compare(segmentation(flat, NAMES), segmentation(b, NAMES)).rows
+    whole = score(flat, b, label_table(NAMES), spacing_mm=(3.0, 2.0, 1.0))
+    for row, expected in zip(rows, whole, strict=True):
+        assert (row.dice, row.hd95_mm) == (expected.dice, expected.hd95_mm)
+        assert row.nsd == pytest.approx(expected.nsd)

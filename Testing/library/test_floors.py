@@ -25,7 +25,14 @@ FLOORS = [
     {"images", "postprocessing"},
     {"segmentations", "manifest"},
     {"datasets"},
-    {"disagreement", "estimates", "inputs", "package", "runtime"},  # 2: what is run, and on what
+    {
+        "disagreement",
+        "estimates",
+        "inputs",
+        "matching",
+        "package",
+        "runtime",
+    },  # 2: what is run, and on what
     {"inference"},  # 3
     {"catalogue", "comparison", "evaluation", "batch"},  # 4: what is done with results
     {"corrections", "exports", "figures"},
