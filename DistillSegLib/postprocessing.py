@@ -76,7 +76,7 @@ def apply(steps: Iterable[Step], labelmap: sitk.Image) -> sitk.Image:
             if box is None:
                 continue
             mask = voxels[box] == value
-            parts = _connected_parts(mask)
+            parts = connected_parts(mask)
             kept = step.kept(np.bincount(parts.ravel())[1:], voxel_ml)
             voxels[box][mask & ~np.append(False, kept)[parts]] = 0
     result = sitk.GetImageFromArray(voxels)
@@ -84,7 +84,7 @@ def apply(steps: Iterable[Step], labelmap: sitk.Image) -> sitk.Image:
     return result
 
 
-def _connected_parts(mask: NDArray[np.bool_]) -> NDArray[np.unsignedinteger]:
+def connected_parts(mask: NDArray[np.bool_]) -> NDArray[np.unsignedinteger]:
     """The number of the connected part, from 1, of each true voxel; 0 elsewhere."""
     import SimpleITK as sitk
 

@@ -35,7 +35,7 @@ FLOORS = [
     },  # 2: what is run, and on what
     {"inference"},  # 3
     {"catalogue", "comparison", "evaluation", "batch"},  # 4: what is done with results
-    {"corrections", "exports", "figures"},
+    {"corrections", "exports", "figures", "findings", "thumbnails"},
     {"report"},
     {"networks"},  # 5: the torch line; below here no file knows torch
     {"distill"},  # 6
