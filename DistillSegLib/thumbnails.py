@@ -34,8 +34,6 @@ def thumbnail(image: sitk.Image, segmentation: Segmentation, *, edge: int = EDGE
     low, high = np.percentile(cut[0], (0.5, 99.5))
     bright = np.clip((drawn(cut[0]) - low) / max(high - low, 1e-6), 0, 1)
     picture = np.repeat(255 * bright[..., None], 3, axis=-1)
-        3, 255.0
-    )
     for label in segmentation.labels:
         share = drawn((cut[1] == label.value).astype(np.float32))
         inside, rim = share > 0.5, np.abs(share - 0.5) < 0.12
