@@ -9,7 +9,8 @@ A section is a class of its own in the file of the same name:
         def exit(self): ...
         def cleanup(self): ...
 
-It may also have `sceneChanged()`, called shortly after nodes came or went. Sections reach each
+It may also have `sceneChanged()`, called shortly after nodes came or went, and `sceneClosing()`,
+called before all of them go. Sections reach each
 other as `panel.models`, `panel.segment` and so on. What they choose they write into
 `panel.parameters`; every change of that node calls `update` of all sections.
 """
@@ -26,7 +27,7 @@ from DistillSegPanel.Header import Header
 from DistillSegPanel.ModelList import ModelList
 from DistillSegPanel.Status import Status
 
-SECTIONS = ("Segment",)  # in the order of the frame, as far as they exist
+SECTIONS = ("Segment", "Editing")  # in the order of the frame, as far as they exist
 KNOWN = ("Models", "Segment", "Results", "Comparison", "Editing", "Export", "Batch", "Live")
 OPEN = ("Models", "Segment", "Results")  # the others are folded at first
 SOON_MS = 30  # within which changes of the scene are taken together
@@ -166,6 +167,9 @@ class Panel(VTKObservationMixin):
         self.addObserver(scene, scene.NodeRemovedEvent, self.changedSoon)
 
     def _onSceneStartClose(self, _caller, _event):
+        for section in self.sections:
+            if hasattr(section, "sceneClosing"):
+                section.sceneClosing()
         self._setParameters(None)
 
     def _onSceneRead(self, _caller, _event):
