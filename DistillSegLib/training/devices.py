@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
+from torch import nn
 
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.training.recipe import Recipe
@@ -46,6 +48,42 @@ def make_fabric(recipe: Recipe) -> Fabric:
         ) from problem
     fabric.launch()
     return fabric
+
+
+@contextmanager
+def gradients_checked(net: nn.Module, fabric: Fabric) -> Iterator[None]:
+    """Watches a forward pass for convolutions that torch would train on numbers from nowhere.
+
+    On processors, in bfloat16, the weight gradient of a convolution over D slices with a kernel of
+    k > D > 1 slices holds what lay in memory before (measured with torch 2.13, stride 1; D = 1 and
+    D >= k are right). Nothing else would say so: the loss falls, then it is NaN, or is not.
+
+    Raises:
+        RecipeError: the network has such a convolution.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    hooks = []
+    if fabric.device.type == "cpu" and isinstance(fabric.strategy.precision, MixedPrecision):
+        for name, layer in net.named_modules():
+            if isinstance(layer, nn.Conv3d) and layer.stride[0] == 1:
+
+                def look(layer: nn.Conv3d, inputs: tuple, name: str = name) -> None:
+                    kernel, depth = layer.kernel_size[0], inputs[0].shape[2]
+                    if 1 < depth < kernel:
+                        found[name] = kernel, depth
+
+                hooks.append(layer.register_forward_pre_hook(look))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for name, (kernel, depth) in found.items():
+        raise RecipeError(
+            f"In 16 bits on a processor, torch gets the gradients of {len(found)} convolutions "
+            f"wrong ('{name}' has a kernel of {kernel} slices and sees {depth}); set "
+            "precision=32-true, or a plan.window with more slices."
+        )
 
 
 @contextmanager

@@ -55,6 +55,33 @@ def number():
 
 def broken(channels):
     raise OSError("no licence")
+
+def leaves(channels):
+    raise SystemExit(3)
+
+def failing(channels, classes):
+    class Failing(Net):
+        def forward(self, image):
+            return {}["there"]
+    return Failing(channels, classes)
+
+def whole(channels, classes):
+    class Whole(Net):
+        def forward(self, image):
+            return super().forward(image).argmax(1, keepdim=True)
+    return Whole(channels, classes)
+
+def endless(channels, classes):
+    class Endless(Net):
+        def forward(self, image):
+            return super().forward(image) / 0
+    return Endless(channels, classes)
+
+def scaled(channels, classes):
+    class Scaled(Net):
+        def forward(self, image):
+            return super().forward((image - image.mean()) / image.std())
+    return Scaled(channels, classes)
 """
 
 
@@ -179,12 +206,13 @@ def test_features_of_a_module_are_tapped_by_path(outside):
         ({"module": "their_nets:Nett"}, "did you mean 'Net'"),
         ({"module": "their_nets:number"}, "returns a int; a torch.nn.Module is needed"),
         ({"module": "their_nets:broken"}, "OSError: no licence"),
+        ({"module": "their_nets:leaves"}, "SystemExit: 3"),
         ({"module": "their_nets:Net", "settings": {"widht": 4}}, "did you mean 'width'"),
         ({"module": "their_nets:Net"}, 'untrained teacher teaches nothing; give weights = "…"'),
         ({"module": "their_nets:Net", "weights": "absent.pth"}, "there is no file 'absent.pth'"),
         ({"module": "their_nets:Net", "weights": "four.pth"}, "2 of another size"),
         ({"module": "their_nets:Net", "weights": "halved.pth"}, "4 missing .head.bias"),
-        ({"module": "their_nets:Net", "weights": "their_nets.py"}, "cannot be read as weights"),
+        ({"module": "their_nets:Net", "weights": "their_nets.py"}, "save the network's state_dict"),
         (
             {"module": "their_nets:Net", "weights": "net.pth", "taps": {"encoder/0": "iner"}},
             "did you mean 'inner'",
@@ -207,7 +235,7 @@ def test_weights_that_would_run_code_are_not_loaded(tmp_path, outside):
 
     torch.save(their_nets.Net(1, 3), tmp_path / "pickled.pth")
     config = TeacherConfig(module="their_nets:Net", weights=str(tmp_path / "pickled.pth"))
-    with pytest.raises(RecipeError, match="cannot be read as weights"):
+    with pytest.raises(RecipeError, match=r"holds a whole network .* would run code and is not"):
         build_teacher(config, 1, LABELS)
 
 
@@ -217,6 +245,9 @@ def test_weights_that_would_run_code_are_not_loaded(tmp_path, outside):
         ("pair", "net", "gives a tuple, not logits alone"),
         ("halved", "halved", "answers with 1 x 3 x 4 x 4 x 4 numbers"),
         ("four", "four", "has 4 classes, the data set has 3 with the background"),
+        ("failing", "net", "KeyError: 'there'"),
+        ("whole", "net", "numbers of the kind torch.int64; logits are needed"),
+        ("endless", "net", "not finite, so its weights or its code are broken"),
     ],
 )
 def test_what_a_module_answers_is_checked_before_training(
@@ -227,6 +258,11 @@ def test_what_a_module_answers_is_checked_before_training(
     with pytest.raises(RecipeError, match=sentence):
         run(made, {"": data}, tmp_path / "run")
     assert not (tmp_path / "run" / "student").exists()
+
+
+def test_a_module_that_scales_its_images_itself_is_tried_on_an_image_that_it_can_scale(outside):
+    guide = build_teacher(theirs(outside, "scaled"), 1, LABELS)
+    guide.try_on(1, (4, 4, 4), 3)
 
 
 def test_a_student_learns_from_a_module(outside, tmp_path):
@@ -364,7 +400,8 @@ def test_what_a_bundle_does_not_say_is_said(tmp_path):
         ({"channels": 2}, "takes 1 channels, the data set has 2"),
         ({"labels": {1: "Liver"}}, r"not 'Liver'; say by classes = \[0"),
         ({"folder": "absent"}, "no configs/inference.json"),
-        ({"config": "{"}, "cannot be read"),
+        ({"config": "{"}, "'inference.json' cannot be read"),
+        ({"metadata": "{"}, "'metadata.json' cannot be read"),
     ],
 )
 def test_a_bundle_that_does_not_fit_is_refused_in_words(bundle, change, sentence):
@@ -376,6 +413,8 @@ def test_a_bundle_that_does_not_fit_is_refused_in_words(bundle, change, sentence
         torch.save(change["weights"], folder / "models" / "model.pt")
     if "config" in change:
         file.write_text(change["config"])
+    if "metadata" in change:
+        (folder / "configs" / "metadata.json").write_text(change["metadata"])
     labels = label_table(change["labels"]) if "labels" in change else LABELS
     with pytest.raises(RecipeError, match=sentence):
         build_teacher(
@@ -384,6 +423,23 @@ def test_a_bundle_that_does_not_fit_is_refused_in_words(bundle, change, sentence
             labels,
             PLAN,
         )
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"inputs": [], "outputs": []},
+        {"outputs": {"pred": []}},
+        {"outputs": {"pred": {"channel_def": ["background", "Ball", "Tail"]}}},
+        {"outputs": {"pred": {"channel_def": {"first": "background"}}}},
+    ],
+)
+def test_a_bundle_that_describes_itself_otherwise_leaves_the_classes_unchecked(bundle, described):
+    folder, _ = bundle
+    meta = {"network_data_format": described}
+    (folder / "configs" / "metadata.json").write_text(json.dumps(meta))
+    guide = build_teacher(TeacherConfig(bundle=str(folder)), 1, LABELS, PLAN)
+    assert "the order of its classes could not be checked" in " ".join(guide.notes)
 
 
 def test_a_student_learns_from_a_bundle(bundle, tmp_path):

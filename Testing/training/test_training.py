@@ -337,6 +337,20 @@ def test_16_bits_on_the_processor_train_without_a_word(tiny, finished, tmp_path,
     assert dtypes == {torch.float32, torch.int64}  # int64: BatchNorm's counters
 
 
+def test_16_bits_are_refused_where_the_processor_gets_gradients_wrong(tiny, finished, tmp_path):
+    """Two slices at the deepest level, a kernel of three: see `gradients_checked`."""
+    deep = ["stages.teacher.epochs=1", "stages.teacher.trained.teacher.settings.width=[4, 4, 4, 4]"]
+    cache = {"": finished[0] / "cache"}
+    for precision, refused in (("bf16-mixed", True), ("32-true", False)):
+        recipe = tiny(f"precision={precision}", "plan.window=[16, 16, 16]", *deep)
+        recipe = replace(recipe, stages=recipe.stages[:1])
+        if refused:
+            with pytest.raises(RecipeError, match=r"kernel of 3 slices and sees 2\); set"):
+                run(recipe, cache, tmp_path / precision)
+        else:
+            run(recipe, cache, tmp_path / precision)
+
+
 def test_a_slice_wise_student_learns_from_a_volumetric_teacher(tiny, finished, tmp_path):
     recipe = tiny(
         "stages.student.trained.student.network=unet",
@@ -374,6 +388,28 @@ def test_a_stage_can_start_from_the_weights_of_another(tiny, finished, tmp_path)
 
 
 # What is refused, in one sentence and before the work
+
+
+@pytest.mark.parametrize(
+    ("links", "sentence"),
+    [
+        ('{a = {term = "domain_agreement"}}', "Link 'a': the agreement between modalities needs"),
+        (
+            '{a = {term = "channel_wise", settings = {taps = ["encoder/1"]}}}',
+            r"Link 'a': 'encoder/1' is .* = \(2, 4, .* of the student and \(2, 8, .* of the teacher",
+        ),
+        ('{a = {term = "region_dice", student = "student"}}', "has no tap 'regions/0'"),
+    ],
+)
+def test_what_a_later_stage_s_terms_refuse_is_said_before_the_first_is_trained(
+    tiny, data, tmp_path, links, sentence
+):
+    events = []
+    recipe = tiny(f"stages.student.links={links}")
+    with pytest.raises(RecipeError, match=f"^Stage 'student': .*{sentence}") as problem:
+        run(recipe, {"": data}, tmp_path / "run", on_event=lambda event: events.append(event.kind))
+    assert "epoch" not in events
+    assert "student" in problem.value.__notes__[0] and "frozen" in problem.value.__notes__[0]
 
 
 def test_a_label_map_of_another_patient_is_refused_before_anything_is_computed(tiny, tmp_path):
