@@ -199,15 +199,20 @@ def estimateText(expected):
     if expected is None:
         return "–"
     seconds = f"{expected.seconds:.1f}" if expected.seconds < 10 else f"{expected.seconds:.0f}"
-    text = _("≈ {seconds} s, {memory:.1f} GB").format(
-        seconds=seconds, memory=expected.memory_bytes / 1e9
-    )
+    text = _("≈ {seconds} s, {memory}").format(seconds=seconds, memory=_size(expected.memory_bytes))
     text += " " + (_("on this computer") if expected.measured else _("(not measured here yet)"))
     if not expected.fits:
-        text += ". " + _("Only {free:.1f} GB are free; choose a smaller region.").format(
-            free=expected.free_bytes / 1e9
+        text += ". " + _("Only {free} are free; choose a smaller region.").format(
+            free=_size(expected.free_bytes)
         )
     return text
+
+
+def _size(count):
+    """Bytes for people."""
+    if count < 1e9:
+        return _("{size:.0f} MB").format(size=max(1, count / 1e6))
+    return _("{size:.1f} GB").format(size=count / 1e9)
 
 
 def progressText(progress):

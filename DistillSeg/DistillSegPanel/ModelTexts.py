@@ -1,0 +1,84 @@
+"""What the list says about a model: title, structures, scope, seconds here, size, accuracy."""
+
+from math import prod
+
+from slicer.i18n import tr as _
+
+from DistillSegLib.estimates import estimate, known_speed
+
+MOST_NAMES = 4  # structures that a row names
+
+
+def rowText(entry):
+    """Three lines: title; what it finds, and in what; what it costs and how good it is."""
+    if entry.package is None:
+        return f"{entry.title}\n{_('This file cannot be used; select it to see why.')}"
+    manifest = entry.package.manifest
+    spacing = max(manifest.preprocessing.spacing_mm)
+    scope = _("{modality} · {spacing:.3g} mm").format(modality=manifest.modality, spacing=spacing)
+    return "\n".join(
+        (
+            manifest.title,
+            f"{structuresText(manifest)} · {scope}",
+            " · ".join((secondsText(manifest), sizeText(entry.path), *accuracyTexts(manifest))),
+        )
+    )
+
+
+def structuresText(manifest):
+    """Such as "Liver, spleen" or "24 structures"."""
+    names = [label.name for label in manifest.labels]
+    if len(names) > MOST_NAMES:
+        return _("{count} structures").format(count=len(names))
+    groups = [name.partition(", ") for name in names]
+    if len({first for first, _comma, _rest in groups}) == 1 and all(g[2] for g in groups):
+        return f"{groups[0][0]} ({', '.join(rest for _first, _comma, rest in groups)})"
+    return ", ".join(names)
+
+
+def secondsText(manifest):
+    """Seconds for an image like those of training, measured here if it ever ran here."""
+    size = [(low + high) / 2 for low, high in manifest.scope.size_mm]
+    spacing = [(low + high) / 2 for low, high in manifest.scope.spacing_mm]
+    voxels = int(prod(mm / each for mm, each in zip(size, spacing)))
+    engines = ("openvino", "onnxruntime")
+    speeds = (known_speed(manifest.name, engine) for engine in engines)
+    speed = next((each for each in speeds if each is not None), None)
+    seconds = estimate(
+        manifest, manifest.variants[0], size_mm=size, voxels=voxels, speed=speed
+    ).seconds
+    number = f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}"
+    if speed is None:
+        return _("≈ {seconds} s (estimate)").format(seconds=number)
+    return _("{seconds} s here").format(seconds=number)
+
+
+def sizeText(path):
+    """Such as "1.2 MB"."""
+    return _("{size:.1f} MB").format(size=path.stat().st_size / 1e6)
+
+
+def accuracyTexts(manifest):
+    """The mean Dice over structures, where it was tested; otherwise nothing."""
+    found = scoresOf(manifest, "dice")
+    if not found:
+        return ()
+    return (_("Dice {dice:.2f}").format(dice=sum(found.values()) / len(found)),)
+
+
+def scoresOf(manifest, metric):
+    """Structure -> mean of a metric on held-out cases."""
+    scores = manifest.test.scores if manifest.test is not None else ()
+    return {s.structure: s.mean for s in scores if s.metric == metric and s.mean is not None}
+
+
+def searchText(entry):
+    """All words that a search may find, in lower case."""
+    if entry.package is None:
+        return entry.title.casefold()
+    manifest = entry.package.manifest
+    words = [manifest.title, manifest.id, manifest.description, manifest.modality]
+    words += [manifest.scope.body_part, manifest.scope.description]
+    for label in manifest.labels:
+        words += [label.name, label.terminology]
+    return " ".join(words).casefold()

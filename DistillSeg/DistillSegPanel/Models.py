@@ -1,0 +1,249 @@
+"""The section Model: search, choose, look at the card, load the sample, add and remove."""
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from DistillSegLib.places import resources
+from DistillSegPanel.Card import cardHtml
+from DistillSegPanel.ModelIcon import iconOf
+from DistillSegPanel.ModelTexts import rowText, searchText
+from DistillSegPanel.Nodes import modalityOf
+from DistillSegPanel.Packages import Packages
+
+ROW_PIXELS = 78
+MOST_ROWS = 3.5  # that are seen at once; half a row says that there are more
+
+
+class Models:
+    """Shows the packages at hand and writes the chosen one into the parameters.
+
+    Attributes:
+        shown: the entries in the list, row by row.
+    """
+
+    def __init__(self, panel, parent):
+        self.panel = panel
+        self.ui = panel.loadUi("Models", parent)
+        self.packages = Packages(panel)
+        self.shown = []
+        self._rows = None  # what the list shows, to fill it only when that changes
+        self._broken = None  # the selected entry that cannot be used
+        self._card = ""  # what the browser shows
+        self._filterOf = None  # the volume whose modality the filter was set to
+        ui = self.ui
+        ui.cardBrowser.hide()
+        ui.citationButton.hide()
+        ui.searchBox.connect("textChanged(QString)", self.onFilter)
+        ui.modalityBox.connect("activated(int)", self.onFilter)
+        ui.bodyPartBox.connect("activated(int)", self.onFilter)
+        ui.modelsList.connect("currentRowChanged(int)", self.onRow)
+        ui.cardButton.connect("toggled(bool)", self.onCard)
+        ui.citationButton.connect("clicked(bool)", self.onCitation)
+        ui.sampleButton.connect("clicked(bool)", self.onSample)
+        ui.addButton.connect("clicked(bool)", self.onAdd)
+        ui.removeButton.connect("clicked(bool)", self.onRemove)
+
+    def enter(self):
+        """The module is shown: choose a model if none is."""
+        parameters = self.panel.parameters
+        if parameters is not None and not parameters.model:
+            packages = self.panel.modelList.packages()
+            parameters.model = defaultModel(packages, parameters.inputVolume)
+
+    def exit(self):
+        """Another module is shown."""
+
+    def cleanup(self):
+        """Nothing to release."""
+
+    def update(self):
+        """Show the packages that pass the filters, and the chosen one's card."""
+        entries = self.panel.modelList.entries()
+        self._fillFilters(entries)
+        self.shown = [entry for entry in entries if self._passes(entry)]
+        self._fillList()
+        entry = self.selected()
+        self._select(entry)
+        self._showEntry(entry)
+        isBusy = self.panel.busy
+        self.ui.modelsList.enabled = not isBusy
+        self.ui.addButton.enabled = not isBusy
+        self.ui.removeButton.enabled = bool(entry and not entry.isBundled and not isBusy)
+        self.ui.removeButton.toolTip = (
+            _("This model is part of DistillSeg and cannot be removed.")
+            if entry and entry.isBundled
+            else _("Deletes the chosen model from this computer.")
+        )
+
+    def selected(self):
+        """The entry that is chosen, or the selected one that cannot be used; None without any."""
+        entries = self.panel.modelList.entries()
+        if self._broken in entries:
+            return self._broken
+        model = self.panel.parameters.model
+        return next((entry for entry in entries if model and entry.model == model), None)
+
+    def choose(self, model):
+        """Choose a package, "id@version"."""
+        self._broken = None
+        self.panel.parameters.model = model
+        self.panel.segment.releaseOutput()
+        self.panel.segment.inputs.chooseDefaults()
+        self.panel.changed()
+
+    def onRow(self, row):
+        """A row was selected."""
+        if self.panel.updating or self.panel.parameters is None or not 0 <= row < len(self.shown):
+            return
+        entry = self.shown[row]
+        if entry.package is None:
+            self._broken = entry
+            self.panel.changed()
+            self.panel.say(entry.problem, "error")
+        else:
+            self.choose(entry.model)
+
+    def onFilter(self, _what=None):
+        """Words or filters were changed."""
+        self.panel.changed()
+
+    def onCard(self, isShown):
+        """Show or hide the card."""
+        self.ui.cardBrowser.setVisible(isShown)
+        self.panel.changed()
+
+    def onCitation(self, _checked=False):
+        """How to cite the model, into the clipboard."""
+        qt.QApplication.clipboard().setText(self.selected().package.manifest.citation)
+        self.panel.say(_("The citation is in the clipboard."))
+
+    def onSample(self, _checked=False):
+        """Load the sample and choose it."""
+        node = slicer.util.loadVolume(str(sampleFor(self.selected())))
+        node.SetName(slicer.mrmlScene.GenerateUniqueName(_("Hippocampus sample")))
+        self.panel.segment.inputs.choose(node)
+
+    def onAdd(self, _checked=False):
+        """Add a package from a file."""
+        self.packages.askAndAdd(self.ui.addButton)
+
+    def onRemove(self, _checked=False):
+        """Remove the selected package."""
+        self.packages.remove(self.selected())
+
+    def _passes(self, entry):
+        words = self.ui.searchBox.text.casefold().split()
+        found = searchText(entry)
+        if not all(word in found for word in words):
+            return False
+        if entry.package is None:
+            return True
+        manifest = entry.package.manifest
+        return _allows(self.ui.modalityBox, manifest.modality) and _allows(
+            self.ui.bodyPartBox, manifest.scope.body_part
+        )
+
+    def _fillFilters(self, entries):
+        manifests = [entry.package.manifest for entry in entries if entry.package is not None]
+        _fill(self.ui.modalityBox, _("Any modality"), {m.modality for m in manifests})
+        _fill(self.ui.bodyPartBox, _("Any region"), {m.scope.body_part for m in manifests})
+        self._followVolume(manifests)
+
+    def _followVolume(self, manifests):
+        """Filter by the modality of another volume once; the user may take the filter away."""
+        volume = self.panel.parameters.inputVolume
+        name = volume.GetID() if volume is not None else ""
+        if name == self._filterOf:
+            return
+        self._filterOf = name
+        modality = modalityOf(volume)[:2] if volume is not None else ""
+        if modality and modality in {m.modality for m in manifests}:
+            self.ui.modalityBox.setCurrentText(modality)
+
+    def _fillList(self):
+        rows = [(str(entry.path), rowText(entry)) for entry in self.shown]
+        if rows == self._rows:
+            return
+        self._rows, ui = rows, self.ui
+        ui.modelsList.clear()
+        for entry, (_path, text) in zip(self.shown, rows):
+            item = qt.QListWidgetItem(iconOf(entry), text)
+            item.setToolTip(entry.problem or entry.package.manifest.description)
+            ui.modelsList.addItem(item)
+        ui.modelsList.setFixedHeight(int(ROW_PIXELS * min(max(len(rows), 1), MOST_ROWS)) + 6)
+
+    def _select(self, entry):
+        row = self.shown.index(entry) if entry in self.shown else -1
+        if self.ui.modelsList.currentRow != row:
+            self.ui.modelsList.setCurrentRow(row)
+
+    def _showEntry(self, entry):
+        ui = self.ui
+        package = entry.package if entry is not None else None
+        ui.descriptionLabel.text = self._description(entry)
+        ui.cardButton.enabled = package is not None
+        isShown = package is not None and ui.cardButton.checked
+        ui.cardBrowser.setVisible(isShown)
+        ui.citationButton.setVisible(isShown and bool(package.manifest.citation))
+        if isShown:
+            html = cardHtml(package, self.panel.modelList.packages().values())
+            if html != self._card:
+                self._card = html
+                ui.cardBrowser.setHtml(html)
+        sample = sampleFor(entry)
+        ui.sampleButton.enabled = sample is not None
+        ui.sampleButton.toolTip = (
+            _("Loads a small image that comes with DistillSeg, and chooses it.")
+            if sample is not None
+            else _("No sample comes with DistillSeg for this model.")
+        )
+
+    def _description(self, entry):
+        if entry is None:
+            model = self.panel.parameters.model
+            if not model:
+                return _("Choose a model.")
+            return _("'{model}' is not on this computer; add it.").format(model=model)
+        if entry.package is None:
+            return entry.problem
+        manifest = entry.package.manifest
+        text = manifest.description
+        if not manifest.licence:
+            text += " " + _("It states no licence; ask its author before using it.")
+        if not entry.package.card.strip():
+            text += " " + _("It has no card; judge its results yourself.")
+        return text
+
+
+def defaultModel(packages, volumeNode):
+    """The smallest model for the modality of a volume, "id@version"; empty where none is."""
+    modality = modalityOf(volumeNode)[:2] if volumeNode is not None else ""
+    fitting = {m: p for m, p in packages.items() if p.manifest.modality[:2] == modality}
+    choice = fitting or packages
+    return min(choice, key=lambda m: choice[m].variant().size_bytes, default="")
+
+
+def sampleFor(entry):
+    """The bundled sample of a model's part of the body, or None."""
+    if entry is None or entry.package is None:
+        return None
+    part = entry.package.manifest.scope.body_part.casefold()
+    samples = sorted((resources() / "Samples").glob("*.nii.gz"))
+    return next((path for path in samples if part and part in path.name), None)
+
+
+def _allows(box, value):
+    return box.currentIndex <= 0 or box.currentText == value
+
+
+def _fill(box, anything, values):
+    """Fill a filter, keeping what is chosen."""
+    texts = [anything, *sorted(values)]
+    if texts == [box.itemText(n) for n in range(box.count)]:
+        return
+    chosen = box.currentText
+    box.clear()
+    for text in texts:
+        box.addItem(text)
+    box.setCurrentIndex(max(0, texts.index(chosen) if chosen in texts else 0))
