@@ -22,14 +22,21 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from DistillSegLib.distill.distillation import Distillation
-from DistillSegLib.networks import count_parameters
+from DistillSegLib.errors import RecipeError
+from DistillSegLib.networks import NetworkConfig, build_network, count_parameters
 from DistillSegLib.records import to_dict
 from DistillSegLib.training import checkpoints
 from DistillSegLib.training.assembly import assemble, guide_network, notes
 from DistillSegLib.training.cache import Cache
-from DistillSegLib.training.devices import make_fabric, memory_in_words, undisturbed
+from DistillSegLib.training.devices import (
+    gradients_checked,
+    make_fabric,
+    memory_in_words,
+    undisturbed,
+)
 from DistillSegLib.training.fit import STATE, Epoch, fit
 from DistillSegLib.training.folder import check_plan, check_recipe, read, write
 from DistillSegLib.training.log import Log
@@ -39,7 +46,7 @@ from DistillSegLib.training.patches import PatchLoader
 from DistillSegLib.training.preparation import open_or_prepare
 from DistillSegLib.training.recipe import AugmentationConfig, Recipe, Stage
 from DistillSegLib.training.start import Moments, begin, ended, is_start
-from DistillSegLib.training.teachers import maps_of
+from DistillSegLib.training.teachers import TeacherConfig, maps_of
 from DistillSegLib.training.validation import validate
 
 PLAIN = AugmentationConfig(
@@ -100,10 +107,11 @@ def run(
         origin = origin_of(recipe, caches, command)
         plan, labels = origin.plan, origin.labels
         shape = len(plan.channels), labels.classes
+        _rehearse_ahead(recipe, caches, origin, out, fabric)
         finished: dict[str, Path] = {}
         for number, stage in enumerate(recipe.stages):
             folder = out / stage.name
-            roles = {f"{stage.name}/{role}": folder / f"{role}.pt" for role in stage.trained}
+            roles = _networks(stage, out)
             if all(path.is_file() for path in roles.values()):
                 watch(Event("skipped", stage.name))
             else:
@@ -148,6 +156,42 @@ def _open(
     return caches
 
 
+def _networks(stage: Stage, out: Path) -> dict[str, Path]:
+    """The checkpoints that the stage will leave, by "stage/role"."""
+    return {f"{stage.name}/{role}": out / stage.name / f"{role}.pt" for role in stage.trained}
+
+
+def _rehearse_ahead(
+    recipe: Recipe,
+    caches: Mapping[str, Cache],
+    origin: checkpoints.Origin,
+    out: Path,
+    fabric: Fabric,
+) -> None:
+    """Rehearse the stages after the next one, so that no mistake waits until that has been trained.
+
+    Networks that earlier stages are still to train are fresh ones here.
+    """
+    shape = len(origin.plan.channels), origin.labels.classes
+    finished: dict[str, Path] = {}
+    fresh: dict[str, NetworkConfig] = {}
+
+    def source(name: str | TeacherConfig) -> nn.Module:
+        if isinstance(name, str) and name in fresh:
+            return build_network(fresh[name], *shape)
+        return guide_network(name, finished, origin.plan, origin.labels)
+
+    for stage in recipe.stages:
+        networks = _networks(stage, out)
+        if all(path.is_file() for path in networks.values()):
+            finished |= networks
+            continue
+        if fresh:
+            with memory_in_words(stage.name, origin.plan.batch):
+                _rehearsal(stage, assemble(stage, *shape, source), caches, recipe, origin, fabric)
+        fresh |= {f"{stage.name}/{role}": config for role, config in stage.trained.items()}
+
+
 def _train(
     recipe: Recipe,
     stage: Stage,
@@ -159,16 +203,13 @@ def _train(
     fabric: Fabric,
     watch: Watch,
 ) -> None:
-    loader = partial(
-        patch_loader,
-        caches,
-        window=origin.plan.window,
-        seed=recipe.seed,
-        stored=maps_of(stage.frozen),
-    )
-    text = _rehearsal(distillation, loader(PLAIN, batch=2 * len(caches), workers=0), fabric)
+    text = _rehearsal(stage, distillation, caches, recipe, origin, fabric)
     watch(Event("rehearsal", stage.name, text="\n".join([text, *notes(distillation)])))
-    patches = loader(
+    patches = _patches(
+        stage,
+        caches,
+        recipe,
+        origin,
         recipe.augmentation,
         batch=origin.plan.batch,
         workers=recipe.workers,
@@ -200,12 +241,42 @@ def _train(
     fabric.barrier()  # the next stage reads these files
 
 
+def _patches(
+    stage: Stage,
+    caches: Mapping[str, Cache],
+    recipe: Recipe,
+    origin: checkpoints.Origin,
+    augmentation: AugmentationConfig,
+    **settings: int,
+) -> PatchLoader | PairedLoader:
+    return patch_loader(
+        caches,
+        augmentation,
+        window=origin.plan.window,
+        seed=recipe.seed,
+        stored=maps_of(stage.frozen),
+        **settings,
+    )
+
+
 def _rehearsal(
-    distillation: Distillation, patches: PatchLoader | PairedLoader, fabric: Fabric
+    stage: Stage,
+    distillation: Distillation,
+    caches: Mapping[str, Cache],
+    recipe: Recipe,
+    origin: checkpoints.Origin,
+    fabric: Fabric,
 ) -> str:
     """The rehearsal on plain patches, two of each domain; running statistics are as before it."""
+    patches = _patches(stage, caches, recipe, origin, PLAIN, batch=2 * len(caches), workers=0)
     before = {name: w.clone() for name, w in distillation.state_dict().items()}
-    text = distillation.to(fabric.device).rehearse(fabric.to_device(next(patches.epoch(0))))
+    try:
+        with gradients_checked(distillation.trained, fabric):
+            text = distillation.to(fabric.device).rehearse(fabric.to_device(next(patches.epoch(0))))
+    except RecipeError as problem:
+        stopped = RecipeError(f"Stage '{stage.name}': {problem}")
+        stopped.__notes__ = getattr(problem, "__notes__", [])
+        raise stopped from problem
     distillation.load_state_dict(before)
     return text
 

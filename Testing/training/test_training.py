@@ -396,7 +396,7 @@ def test_a_stage_can_start_from_the_weights_of_another(tiny, finished, tmp_path)
         ('{a = {term = "domain_agreement"}}', "Link 'a': the agreement between modalities needs"),
         (
             '{a = {term = "channel_wise", settings = {taps = ["encoder/1"]}}}',
-            r"Link 'a': 'encoder/1' is .* = \(2, 4, .* of the student and \(2, 8, .* of the teacher",
+            r"Link 'a': 'encoder/1' is .* \(2, 4, .* of the student and \(2, 8, .* of the teach",
         ),
         ('{a = {term = "region_dice", student = "student"}}', "has no tap 'regions/0'"),
     ],
