@@ -65,6 +65,11 @@ class Distillation(nn.Module):
                     f"Link '{name}' trains '{link.student}', which is no trained role; "
                     f"{nearest(link.student, trained)}"
                 )
+            if link.term.guided and link.teacher == link.student:
+                raise RecipeError(
+                    f"Link '{name}' names '{link.student}' as student and as teacher, which are "
+                    "always of one mind; name another teacher."
+                )
             if link.term.guided and link.teacher not in roles:
                 raise RecipeError(
                     f"Link '{name}' needs a guide, found '{link.teacher}'; "

@@ -14,6 +14,7 @@ dimensions: slices in which much happens count for more, and regions reach throu
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -23,6 +24,7 @@ from monai.losses import DiceLoss, FocalLoss
 from torch import Tensor
 from torch.nn import functional
 
+from DistillSegLib.distill.checks import check_not_negative, check_shares
 from DistillSegLib.distill.views import Batch, View
 from DistillSegLib.networks.blocks import fold_depth
 
@@ -56,7 +58,7 @@ class ImportanceMaps:
 
     def __post_init__(self) -> None:
         _check_taps(self.taps)
-        if self.power < 1:
+        if not 1 <= self.power < math.inf:
             raise ValueError(f"power is {self.power}; use 1 or more.")
 
     def __call__(self, batch: Batch, student: View, teacher: View) -> Tensor:
@@ -144,6 +146,10 @@ class FocalDice:
     taps: tuple[str, ...] = ()
     guided = False
     couples_batch = True
+
+    def __post_init__(self) -> None:
+        check_not_negative(gamma=self.gamma)
+        check_shares(focal=self.focal, dice=self.dice)
 
     def __call__(self, batch: Batch, student: View, teacher: View | None = None) -> Tensor:
         logits, label = student.logits.float(), batch.label[:, None]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from DistillSegLib.distill.checks import check_positive, check_shares
 from DistillSegLib.distill.views import Batch, View
 
 
@@ -33,7 +34,7 @@ class ChannelWise:
     guided = True
 
     def __post_init__(self) -> None:
-        _check_temperature(self.temperature)
+        check_positive(temperature=self.temperature)
 
     def __call__(self, batch: Batch, student: View, teacher: View) -> Tensor:
         pairs = [(name, student.taps[name], teacher.taps[name]) for name in self.taps]
@@ -80,7 +81,8 @@ class DIST:
     couples_batch = True
 
     def __post_init__(self) -> None:
-        _check_temperature(self.temperature)
+        check_positive(temperature=self.temperature)
+        check_shares(beta=self.beta, gamma=self.gamma)
 
     def __call__(self, batch: Batch, student: View, teacher: View) -> Tensor:
         ours, theirs = (
@@ -96,8 +98,3 @@ def correlation(one: Tensor, other: Tensor, *, dim: int) -> Tensor:
     """Pearson's correlation along an axis; 0 where either side is constant."""
     centred = (values - values.mean(dim=dim, keepdim=True) for values in (one, other))
     return functional.cosine_similarity(*centred, dim=dim)
-
-
-def _check_temperature(temperature: float) -> None:
-    if temperature <= 0:
-        raise ValueError(f"the temperature is {temperature}; use a positive number.")

@@ -11,6 +11,7 @@ the two terms here, the outer weights are those of the recipe's links.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from DistillSegLib.distill.checks import check_positive
 from DistillSegLib.distill.views import Batch, View
 
 SMALLEST_NORM = 1e-3  # of a voxel's features; where a network is silent, logits stay finite
@@ -122,8 +124,7 @@ class MultiScale:
                 '["logits/1", "decoder/0", "decoder/1"].'
             )
         _check_weights(self.weights, features)
-        if self.tau <= 0:
-            raise ValueError(f"tau is {self.tau}; use a positive number.")
+        check_positive(tau=self.tau)
 
     def __call__(self, batch: Batch, student: View, teacher: View) -> Tensor:
         total = torch.zeros((), device=student.logits.device)
@@ -171,7 +172,7 @@ def _heads(student: View, teacher: View, name: str | None) -> tuple[Tensor, Tens
 
 
 def _check_weights(weights: Sequence[float], scales: Sequence[str]) -> None:
-    if len(weights) != len(scales) or min(weights) < 0 or max(weights) == 0:
+    if len(weights) != len(scales) or not (min(weights) >= 0 and 0 < sum(weights) < math.inf):
         raise ValueError(
             f"weights are {list(weights)} for the scales {list(scales)}; give each a number of 0 "
             "or more, and one at least more than 0."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from DistillSegLib.distill.checks import check_positive
 from DistillSegLib.distill.views import Batch, View
 
 
@@ -39,8 +39,7 @@ class PredictionMaps:
     guided = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"the temperature is {self.temperature}; use a positive number.")
+        check_positive(temperature=self.temperature)
 
     def __call__(self, batch: Batch, student: View, teacher: View) -> Tensor:
         voxels = student.logits[:, 0].numel()  # B * D * H * W

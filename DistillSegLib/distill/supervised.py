@@ -5,11 +5,13 @@ Isensee et al., "nnU-Net", Nature Methods 18, 2021. MONAI computes it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from monai.losses import DiceCELoss
 from torch import Tensor
 
+from DistillSegLib.distill.checks import check_shares
 from DistillSegLib.distill.views import Batch, View, resize_label
 
 
@@ -39,13 +41,11 @@ class LabelLoss:
     couples_batch = True
 
     def __post_init__(self) -> None:
+        check_shares(dice=self.dice, cross_entropy=self.cross_entropy)
         if not self.weights:
             return
-        if (
-            len(self.weights) != 1 + len(self.taps)
-            or min(self.weights) < 0
-            or not sum(self.weights)
-        ):
+        fits = len(self.weights) == 1 + len(self.taps)
+        if not (fits and min(self.weights) >= 0 and 0 < sum(self.weights) < math.inf):
             raise ValueError(
                 f"weights are {list(self.weights)} for the output and the taps {list(self.taps)}; "
                 "give each a number of 0 or more, and one at least more than 0."

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from DistillSegLib.distill.checks import check_positive, check_shares
 from DistillSegLib.distill.views import Batch, View
 
 
@@ -43,8 +44,7 @@ class DomainAgreement:
     couples_batch = True
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"the temperature is {self.temperature}; use a positive number.")
+        check_positive(temperature=self.temperature)
 
     def __call__(self, batch: Batch, student: View, teacher: View | None = None) -> Tensor:
         means = [class_means(*domain) for domain in domains(batch, student.logits)]
@@ -88,6 +88,9 @@ class DomainLabel:
     taps: tuple[str, ...] = ()
     guided = False
     couples_batch = True
+
+    def __post_init__(self) -> None:
+        check_shares(dice=self.dice, cross_entropy=self.cross_entropy)
 
     def __call__(self, batch: Batch, student: View, teacher: View | None = None) -> Tensor:
         return sum(

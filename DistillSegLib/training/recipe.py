@@ -74,13 +74,13 @@ class OptimConfig:
     max_norm: float = 12.0
 
     def __post_init__(self) -> None:
-        if not (self.learning_rate > 0 and self.max_norm > 0):
+        if not (0 < self.learning_rate < math.inf and self.max_norm > 0):
             raise ValueError(
                 f"learning_rate is {self.learning_rate} and max_norm {self.max_norm}; use numbers "
                 "above 0."
             )
         shares = min(self.warmup, self.hold) >= 0 and self.warmup + self.hold < 1
-        if not (self.weight_decay >= 0 and shares):
+        if not (0 <= self.weight_decay < math.inf and shares):
             raise ValueError(
                 f"weight_decay is {self.weight_decay}, warmup {self.warmup}, hold {self.hold}; use "
                 "0 or more, and a warmup below 1, with hold too."
@@ -114,6 +114,10 @@ class Stage:
     def __post_init__(self) -> None:
         if self.epochs < 1 or not self.trained or not self.links:
             raise ValueError(f"stage '{self.name}' needs epochs, a trained role and a link.")
+        if not any(link.weight for link in self.links.values()):
+            raise ValueError(
+                f"stage '{self.name}' learns nothing, since its links weigh 0; give one a weight."
+            )
         if not 0 <= self.growth_noise < math.inf:
             raise ValueError(
                 f"stage '{self.name}' has the growth_noise {self.growth_noise}; use 0 or more."
@@ -234,10 +238,10 @@ class Recipe:
         for name in ("devices", "nodes", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; use 1 or more.")
-        if self.seed < 0 or self.workers < -1:
+        if not 0 <= self.seed < 2**62 or self.workers < -1:
             raise ValueError(
                 f"seed is {self.seed} and workers {self.workers}; use 0 or more (-1 workers: as "
-                "many as suit the machine)."
+                "many as suit the machine), and a seed below 2^62."
             )
 
 

@@ -191,6 +191,12 @@ def test_the_total_is_the_weighted_sum():
         (["student"], [], {"label": Link(LabelLoss(), student="studnet")}, "mean 'student'"),
         (["student"], ["student"], {"label": Link(LabelLoss())}, "both trained and frozen"),
         (["student"], [], {"total": Link(LabelLoss())}, "called 'total'"),
+        (
+            ["student"],
+            [],
+            {"maps": Link(PredictionMaps(), teacher="student")},
+            "'student' as student and as teacher",
+        ),
     ],
 )
 def test_roles_and_links_that_do_not_fit_are_refused(trained, frozen, links, sentence):

@@ -154,6 +154,7 @@ def test_two_classes_agree_or_not_between_each_other():
 
 
 @pytest.mark.parametrize("term", [ChannelWise, DIST])
-def test_a_temperature_of_zero_is_refused(term):
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
+def test_what_is_no_temperature_is_refused(term, temperature):
     with pytest.raises(ValueError, match="use a positive number"):
-        term(temperature=0.0)
+        term(temperature=temperature)

@@ -10,7 +10,7 @@ import json
 import re
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,16 @@ def gradients(given: View) -> dict[str, torch.Tensor | None]:
 
 def test_every_term_has_a_row():
     assert {row.name for row in ROWS} == {*TERMS, EXAMPLE}
+
+
+@every_term
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_a_number_among_a_term_s_settings_is_refused_unless_it_is_one_to_work_with(row, value):
+    term = row.term
+    numbers = [each.name for each in fields(term) if isinstance(getattr(term, each.name), float)]
+    for name in numbers:
+        with pytest.raises(ValueError, match=f"{name}.* is {value}; use"):
+            replace(term, **{name: value})
 
 
 @every_term
