@@ -19,6 +19,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,9 +131,18 @@ def find_maps(maps: Maps, cases: Sequence[Case]) -> dict[str, Path]:
 
 def check_maps(maps: Maps, cases: Sequence[Case], labels: LabelTable) -> None:
     """Open every map before anything is computed. RecipeError for the first that does not fit."""
+    by_id = {case.id: case for case in cases}
+    shown = False
     for case_id, file in find_maps(maps, cases).items():
-        case = next(case for case in cases if case.id == case_id)
-        _read(maps, case, file, labels)
+        _, images = _read(maps, by_id[case_id], file, labels)
+        shown = shown or any(_array(image).any() for image in images[1:])
+    if not shown:
+        named = f"classes = {list(maps.classes)} names" if maps.classes else "label table has"
+        raise RecipeError(
+            f"None of the {len(cases)} maps in '{maps.folder}' shows a structure: all voxels are "
+            f"background, or of values that are not those that {named}; say by classes = [0, …] "
+            "which value is which of ours, or store maps that show something."
+        )
 
 
 def digest(maps: Maps, file: Path, labels: LabelTable) -> str:
@@ -195,11 +206,21 @@ def _read_image(
 
 def _numbers(file: Path, reference: sitk.Image) -> NDArray:
     """(K, D, H, W) of a file of numpy."""
-    found = np.load(file, allow_pickle=False)
-    if file.suffix == ".npz":
-        if "probabilities" not in found:
-            raise DatasetError(f"it holds {list(found)}, not 'probabilities'.")
-        found = found["probabilities"]
+    try:
+        with file.open("rb") as opened:
+            found = np.load(opened, allow_pickle=False)
+            if file.suffix == ".npz":
+                if "probabilities" not in found:
+                    raise DatasetError(
+                        f"it holds {list(found)}, not 'probabilities'; store them under this name."
+                    )
+                found = found["probabilities"]
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
+        raise DatasetError(
+            f"it cannot be read ({problem}); it is damaged or holds no numbers. Store it again."
+        ) from problem
+    if found.dtype.kind not in "fiub":
+        raise DatasetError(f"it holds {found.dtype}, not real numbers; store float32.")
     size = reference.GetSize()[::-1]
     if found.ndim != 4 or found.shape[1:] != size:
         raise DatasetError(
@@ -251,6 +272,12 @@ def _probabilities(values: NDArray) -> NDArray[np.float32]:
             "probabilities, and without negative numbers they are no logits either."
         )
     return values
+
+
+def _array(image: sitk.Image) -> NDArray:
+    import SimpleITK as sitk
+
+    return sitk.GetArrayViewFromImage(image)
 
 
 def _image(values: NDArray, reference: sitk.Image) -> sitk.Image:

@@ -194,7 +194,11 @@ def test_a_map_on_another_grid_is_refused_with_both_grids(data, tmp_path, kind, 
         ("case_01.npy", np.full((2, *SIZE), 0.5), "it has 2 classes, the data set has 3"),
         ("case_01.nii.gz", np.full(SIZE, 0.5, np.float32), "it holds fractions"),
         ("case_01.nii.gz", np.full(SIZE, 5, np.uint8), r"the values \[5\], which the label table"),
-        ("case_01.npy", b"not numpy", "case_01"),
+        ("case_01.npy", b"not numpy", "it is damaged or holds no numbers. Store it again"),
+        ("case_01.npz", b"", "it is damaged"),
+        ("case_01.npz", b"PK\x03\x04 not zip", "it is damaged"),
+        ("case_01.npy", np.full((3, *SIZE), 0.3 + 1j), "it holds complex128, not real numbers"),
+        ("case_01.nii.gz", np.zeros(SIZE, np.uint8), "None of the 1 maps .* shows a structure"),
         ("case_01.nii.gz", b"not nifti", "not a NIfTI file"),
     ],
 )
@@ -210,6 +214,14 @@ def test_a_file_that_is_no_map_is_refused_in_words(data, tmp_path, name, array, 
     dataset = read_dataset(data)
     with pytest.raises(RecipeError, match=sentence):
         check_maps(Maps(str(tmp_path / "maps")), [dataset.cases[1]], dataset.labels)
+
+
+def test_classes_that_no_map_has_are_refused(data, tmp_path):
+    write_maps(tmp_path / "maps", data, "hard")
+    dataset = read_dataset(data)
+    check_maps(Maps(str(tmp_path / "maps"), (0, 3, 5)), [dataset.cases[1]], dataset.labels)
+    with pytest.raises(RecipeError, match=r"not those that classes = \[0, 1, 2\] names"):
+        check_maps(Maps(str(tmp_path / "maps"), (0, 1, 2)), [dataset.cases[1]], dataset.labels)
 
 
 # Moving along with the image
