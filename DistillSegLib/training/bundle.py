@@ -47,9 +47,9 @@ def bundle_teacher(
     parser = _parser(root, name)
     net = _network(parser, name)
     load_weights(net, root / WEIGHTS, name)
-    described = _network_format(parser)
-    _check_channels(described, channels, name)
-    classes, notes = _classes(described, classes, labels, name)
+    _check_channels(_described(parser, "inputs", "image"), channels, name)
+    named = _described(parser, "outputs", "pred", "channel_def")
+    classes, notes = _classes(named, classes, labels, name)
     read = _Read(parser)
     axes, flipped = (2, 1, 0), []
     if preprocessing:
@@ -196,6 +196,7 @@ def _parser(root: Path, name: str) -> ConfigParser:
         parser.read_config(str(file))
         meta = root / "configs" / "metadata.json"
         if meta.is_file():
+            file = meta
             parser.read_meta(str(meta))
     except Exception as problem:  # json, yaml and MONAI raise many kinds
         raise RecipeError(
@@ -221,25 +222,28 @@ def _network(parser: ConfigParser, name: str) -> nn.Module:
     return net
 
 
-def _network_format(parser: ConfigParser) -> Mapping[str, Any]:
-    found = parser.get("_meta_#network_data_format", {})
+def _described(parser: ConfigParser, *path: str) -> Mapping[str, Any]:
+    """A table of metadata.json's network_data_format; empty where there is none."""
+    found: Any = parser.get("_meta_#network_data_format", {})
+    for key in path:
+        found = found.get(key, {}) if isinstance(found, Mapping) else {}
     return found if isinstance(found, Mapping) else {}
 
 
 def _check_channels(described: Mapping[str, Any], channels: int, name: str) -> None:
-    theirs = described.get("inputs", {}).get("image", {}).get("num_channels")
+    theirs = described.get("num_channels")
     if theirs not in (None, channels):
         raise RecipeError(f"{name} takes {theirs} channels, the data set has {channels}.")
 
 
 def _classes(
-    described: Mapping[str, Any], classes: tuple[int, ...], labels: LabelTable, name: str
+    named: Mapping[str, Any], classes: tuple[int, ...], labels: LabelTable, name: str
 ) -> tuple[tuple[int, ...], list[str]]:
     """Its channel of each of our classes, and what is to be said about that."""
-    named = described.get("outputs", {}).get("pred", {}).get("channel_def", {})
     if classes:
         return classes, []
-    theirs = {str(structure).casefold(): int(number) for number, structure in named.items()}
+    numbered = all(str(number).isdecimal() for number in named)
+    theirs = {str(each).casefold(): int(n) for n, each in named.items()} if numbered else {}
     if not theirs:
         return (), [f"{name}: the order of its classes could not be checked."]
     absent = [label.name for label in labels if label.name.casefold() not in theirs]

@@ -6,8 +6,10 @@ said in words.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
@@ -87,25 +89,31 @@ class Foreign(nn.Module):
         return self._turned_back(output)
 
     def try_on(self, channels: int, window: Sequence[int], classes: int) -> None:
-        """Run it once on nothing. RecipeError if it does not take our images or give our classes.
+        """Run it once on a ramp. RecipeError if it does not take our images or give our classes.
 
         Args:
             classes: K, that its logits must have.
         """
+        image = torch.linspace(-1, 1, channels * math.prod(window)).reshape(1, channels, *window)
         with torch.inference_mode():
-            found = self.eval()(torch.zeros(1, channels, *window)).shape[1]
-        if found != classes:
+            logits = self.eval()(image)
+        if (found := logits.shape[1]) != classes:
             raise RecipeError(
                 f"{self.name} has {found} classes, the data set has {classes} with the background; "
                 "say by classes = [0, …] which of its channels is which of ours."
+            )
+        if not torch.isfinite(logits).all():
+            raise RecipeError(
+                f"{self.name} answers with numbers that are not finite, so its weights or its code "
+                "are broken; take another checkpoint."
             )
 
     def _run(self, image: Tensor, batch: int) -> Tensor:
         try:
             output = self.net(image)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, RecipeError):
             raise
-        except (RuntimeError, ValueError, TypeError) as problem:
+        except Exception as problem:  # another's code may raise anything
             raise RecipeError(
                 f"{self.name} does not take {_by(image.shape)} numbers (B, C, sizes): "
                 f"{_first(problem)}"
@@ -119,6 +127,11 @@ class Foreign(nn.Module):
             raise RecipeError(
                 f"{self.name} gives a {type(output).__name__}, not logits alone; take a network "
                 "without side outputs, or wrap it in a module of your own."
+            )
+        if not output.is_floating_point():
+            raise RecipeError(
+                f"{self.name} answers with numbers of the kind {output.dtype}; logits are needed, "
+                "before any argmax."
             )
         if output.ndim != 5 or output.shape[2:] != image.shape[2:]:
             raise RecipeError(
@@ -168,6 +181,12 @@ def read_tensors(path: Path, name: str, allowed: Sequence[object] = ()) -> dict:
             data = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise RecipeError(f"{name}: there is no file '{path}'; check the path.") from None
+    except UnpicklingError as problem:
+        raise RecipeError(
+            f"{name}: '{path}' is damaged, or holds a whole network or other objects beside "
+            "weights, which would run code and is not read; save the network's state_dict() with "
+            "torch.save."
+        ) from problem
     except Exception as problem:  # torch raises many kinds
         raise RecipeError(
             f"{name}: '{path}' cannot be read as weights ({_first(problem)}); save the network's "

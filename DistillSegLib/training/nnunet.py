@@ -64,11 +64,29 @@ def read_results(folder: str, folds: Sequence[int | str], checkpoint: str) -> Re
     """Read plans.json and dataset.json of a results folder; the weights stay on disk.
 
     Raises:
-        RecipeError: nnunetv2 is not installed, no such folder or fold, or a kind of nnU-Net that
-            cannot teach (cascades, regions, an ignored label, normalisation within a mask).
+        RecipeError: nnunetv2 is not installed, no such folder or fold, plans that are damaged, or a
+            kind of nnU-Net that cannot teach (cascades, regions, an ignored label, normalisation
+            within a mask).
     """
     name, root = f"The nnU-Net '{folder}'", Path(folder)
     plans, dataset = (_json(root / file, name) for file in ("plans.json", "dataset.json"))
+    try:
+        return _results(plans, dataset, root, name, folds, checkpoint)
+    except (LookupError, TypeError, ValueError, AttributeError) as problem:
+        raise RecipeError(
+            f"{name}: its plans.json or dataset.json is not as nnU-Net v2 writes it "
+            f"({type(problem).__name__}: {problem}); copy the results folder again."
+        ) from problem
+
+
+def _results(
+    plans: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    root: Path,
+    name: str,
+    folds: Sequence[int | str],
+    checkpoint: str,
+) -> Results:
     checkpoints = tuple(root / f"fold_{fold}" / checkpoint for fold in folds)
     for path in checkpoints:
         if not path.is_file():

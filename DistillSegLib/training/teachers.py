@@ -148,7 +148,7 @@ def _module_teacher(config: TeacherConfig, channels: int, labels: LabelTable) ->
                 raise RecipeError(f"{name} takes no '{key}'; {nearest(key, known)}")
     try:
         net = build(**settings)
-    except Exception as problem:  # another's code may raise anything
+    except (Exception, SystemExit) as problem:  # another's code may raise anything
         raise RecipeError(
             f"{name} failed with {settings}: {type(problem).__name__}: {problem}"
         ) from problem
@@ -178,7 +178,7 @@ def _callable(place: str, name: str):
         raise RecipeError(
             f"{name} cannot be imported ({problem}); install it, or set PYTHONPATH to its folder."
         ) from problem
-    except Exception as problem:  # another's code may raise anything
+    except (Exception, SystemExit) as problem:  # another's code may raise anything
         raise RecipeError(
             f"{name} fails when it is imported: {type(problem).__name__}: {problem}"
         ) from problem

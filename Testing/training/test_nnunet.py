@@ -325,6 +325,10 @@ def fullres(**values):
         ({"plans": lambda plans: plans["configurations"].clear()}, "no configuration '3d_fullres'"),
         ({"dataset": lambda d: d["labels"].update(ignore=3)}, "an 'ignore' label"),
         ({"dataset": lambda d: d["labels"].update(Both=[1, 2])}, "regions that overlap"),
+        ({"dataset": lambda d: d["labels"].update(Ball="one")}, "not as nnU-Net v2 writes it"),
+        ({"plans": lambda plans: plans.pop("transpose_forward")}, "KeyError: 'transpose_forward'"),
+        ({"plans": lambda plans: plans.update(transpose_forward=[0, 1])}, "copy the results"),
+        ({"plans": fullres(normalization_schemes=None)}, "copy the results folder again"),
     ],
 )
 def test_an_nnunet_that_cannot_teach_is_refused_in_words(mr, tmp_path, change, sentence):
