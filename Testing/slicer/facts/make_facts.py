@@ -25,6 +25,7 @@ from pathlib import Path
 
 VERSIONS = ("5.8", "5.10", "5.12")
 RESULT = Path(__file__).with_name("slicer-api.json.xz")
+ONLY_READ_IN_MACROS = ("GetBackgroundLayer", "GetForegroundLayer", "GetLabelLayer")
 SHORT_TYPES = {"b": "bool", "i": "int", "d": "double", "v": "vtkIdType", "Q": "QString"}
 
 
@@ -54,6 +55,27 @@ def shared_and_own(by_version: dict[str, dict]) -> dict:
         for version in VERSIONS
     }
     return {"common": common, "own": own}
+
+
+def with_spaced_macros(by_version: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Adds to 5.8 what its headers declare as `vtkSetMacro (Name, int)`.
+
+    The reader of headers missed macros with that space, which 5.10 no longer has. So a pair of
+    Get and Set, or On and Off, that only 5.10 seems to have counts for 5.8 as well; a pair that is
+    really new is then not noticed.
+    """
+    old, new = set(by_version["5.8"]), set(by_version["5.10"])
+    appeared = new - old
+    pairs = (("Get", "", "Set", ""), ("", "On", "", "Off"))
+    missed = set(ONLY_READ_IN_MACROS)
+    for name in appeared:
+        for start, end, other_start, other_end in pairs:
+            if name.startswith(start) and name.endswith(end):
+                stem = name.removeprefix(start).removesuffix(end)
+                other = f"{other_start}{stem}{other_end}"
+                if other in new and other != name:
+                    missed |= {name, other}
+    return {**by_version, "5.8": sorted(old | missed)}
 
 
 def names(by_version: dict[str, list[str]]) -> dict:
@@ -112,7 +134,7 @@ def main(folder: Path) -> None:
         "versions": VERSIONS,
         "widgets": shared_and_own(widgets),
         "qt": read("qt515.json"),
-        "mrml": names(read("mrml-names.json")),
+        "mrml": names(with_spaced_macros(read("mrml-names.json"))),
         "util": names(read("slicer-util-names.json")),
         "wrapped": {
             **wrapped_names(set(read("mrml-names.json")["main"])),
