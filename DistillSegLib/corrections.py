@@ -21,13 +21,14 @@ import numpy as np
 import SimpleITK as sitk
 
 from DistillSegLib import __version__
-from DistillSegLib.comparison import Comparison, compare, match
+from DistillSegLib.comparison import Comparison, compare
 from DistillSegLib.errors import DatasetError
 from DistillSegLib.files import write_text
 from DistillSegLib.geometry import on_grid_of, same_grid
 from DistillSegLib.images import write_image
 from DistillSegLib.labels import LabelTable
 from DistillSegLib.manifest import Manifest
+from DistillSegLib.matching import match
 from DistillSegLib.package import ModelPackage
 from DistillSegLib.segmentations import Segmentation, write_segmentation
 

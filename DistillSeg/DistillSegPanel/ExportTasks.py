@@ -1,0 +1,94 @@
+"""What is written for others: copied from the scene here, written by the worker.
+
+Each function copies on the main thread and returns `task(report, cancelled)` for the worker, which
+returns the files.
+"""
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from slicer.i18n import tr as _
+
+from DistillSegLib.comparison import compare
+from DistillSegLib.exports import write_label_map, write_volumes
+from DistillSegLib.report import write_report
+from DistillSegPanel import Outputs
+from DistillSegPanel.Nodes import NodeError, imageFromVolume
+from DistillSegPanel.Segments import segmentationFromNode
+
+
+def labelMapTask(node, path):
+    """NIfTI, and beside it what its values mean."""
+    segmentation = segmentationFromNode(node)
+    return lambda report, cancelled: list(write_label_map(segmentation, path))
+
+
+def tablesTask(node, path, other=None, toleranceMm=1.0):
+    """Volumes as CSV; if there is another segmentation, the comparison in a second file."""
+    segmentation = segmentationFromNode(node)
+    second = segmentationFromNode(other) if other is not None else None
+
+    def task(report, _cancelled):
+        files = [write_volumes(segmentation, path)]
+        if second is not None:
+            report(0.1, _("Comparing …"))
+            found = compare(segmentation, second, tolerance_mm=toleranceMm, rest="overlap")
+            files.append(found.to_csv(path.with_name(f"{path.stem}-comparison.csv")))
+        return files
+
+    return task
+
+
+def reportTask(node, path, other=None, toleranceMm=1.0):
+    """One HTML file with pictures and tables, on one segmentation or on two."""
+    segmentation, volume = segmentationFromNode(node), Outputs.volumeOf(node)
+    image = imageFromVolume(volume) if volume is not None else None
+    second = segmentationFromNode(other) if other is not None else None
+    facts = {_("Image"): volume.GetName() if volume is not None else _("not in the scene")}
+    if Outputs.modelOf(node):
+        facts[_("Model")] = Outputs.modelOf(node)
+
+    def task(report, _cancelled):
+        found = None
+        if second is not None:
+            report(0.1, _("Comparing …"))
+            found = compare(segmentation, second, tolerance_mm=toleranceMm, rest="overlap")
+        report(0.5, _("Drawing the report …"))
+        title = segmentation.source
+        return [write_report(path, image, segmentation, second, found, title=title, facts=facts)]
+
+    return task
+
+
+def otherOf(parameters, node):
+    """The segmentation that one is compared with in 'Compare', or None."""
+    pair = (parameters.compareA, parameters.compareB)
+    if node not in pair or None in pair or pair[0] is pair[1]:
+        return None
+    return pair[1] if node is pair[0] else pair[0]
+
+
+def checkFolder(folder):
+    """Raise NodeError unless files can be written into a folder; it is made if absent."""
+    if not folder:
+        raise NodeError(_("Choose a folder to export to."))
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as problem:
+        raise NodeError(
+            _("Nothing can be written to '{folder}' ({reason}); choose another folder.").format(
+                folder=folder, reason=problem.strerror or problem
+            )
+        ) from problem
+
+
+def freePath(folder, name, ending):
+    """A file name for a node that takes no other file's place: "name.nii.gz", "name-2.nii.gz"."""
+    stem = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).strip(" .") or "segmentation"
+    names = [stem, *(f"{stem}-{number}" for number in range(2, 10_000))]
+    paths = (Path(folder, each + ending) for each in names)
+    return next(path for path in paths if not path.exists())
