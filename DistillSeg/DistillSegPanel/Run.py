@@ -1,6 +1,7 @@
 """One run of a model from the click to the result in the scene, and its state."""
 
 import logging
+import math
 import time
 import traceback
 
@@ -11,6 +12,7 @@ from DistillSegPanel import Outputs, Preflight
 from DistillSegPanel.Install import InstallError
 from DistillSegPanel.Remedies import remedyOf
 from DistillSegPanel.State import Machine, State
+from DistillSegPanel.Views import centerViews
 
 MOST_SURFACES = 20  # structures that are shown in 3D without being asked
 
@@ -86,9 +88,12 @@ class Run:
         self._request = None
         self.machine.to(State.IDLE)
         if panel.parameters is not None:
+            isNew = panel.parameters.outputSegmentation is not segmentationNode
             panel.parameters.outputSegmentation = segmentationNode
             if panel.parameters.show3D:
                 showSurfaces(segmentationNode)
+            if isNew:
+                showWhere(segmentationNode)
         self.seconds = time.perf_counter() - self._started
         self._tell(segmentationNode, found)
         for callback in list(panel.onSegmented):
@@ -133,6 +138,16 @@ def showSurfaces(segmentationNode):
     """Show a result in 3D unless it has so many structures that this would take long."""
     if segmentationNode.GetSegmentation().GetNumberOfSegments() <= MOST_SURFACES:
         segmentationNode.CreateClosedSurfaceRepresentation()
+
+
+def showWhere(segmentationNode):
+    """Bring a new result into view."""
+    bounds = [0.0] * 6
+    segmentationNode.GetRASBounds(bounds)
+    size = [high - low for low, high in zip(bounds[::2], bounds[1::2])]
+    if min(size) >= 0:  # otherwise it is empty
+        center = [(low + high) / 2 for low, high in zip(bounds[::2], bounds[1::2])]
+        centerViews(center, math.hypot(*size))
 
 
 def _unexpected(problem):

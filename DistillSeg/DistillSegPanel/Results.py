@@ -1,0 +1,203 @@
+"""The section Results: what was found, how large it is, and what a person should look at."""
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from DistillSegLib.errors import DistillSegError
+from DistillSegPanel import Outputs
+from DistillSegPanel.Findings import Findings
+from DistillSegPanel.ResultTexts import nothingText, signsOf, volumeText
+from DistillSegPanel.Views import centerViews
+
+VISIBLE, STRUCTURE, VOLUME, SIGNS = range(4)
+SWATCH = 12  # pixels
+MOST_ROWS = 8  # that are seen without scrolling
+
+
+class Results(VTKObservationMixin):
+    """A table of the segments that are reviewed, or of the last output.
+
+    Attributes:
+        node: the segmentation that is shown, or None.
+        findings: its volumes and signs.
+    """
+
+    def __init__(self, panel, parent):
+        VTKObservationMixin.__init__(self)
+        self.panel = panel
+        self.node = None
+        self.ids = []  # of the segments, row by row
+        self.findings = Findings(panel.changedSoon)
+        self._parent = parent
+        self.ui = panel.loadUi("Results", parent)
+        table = self.table = self.ui.resultsTable
+        table.setHorizontalHeaderLabels(("", _("Structure"), _("cm³"), _("Look at")))
+        header = table.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(STRUCTURE, qt.QHeaderView.Stretch)
+        header.setHighlightSections(False)
+        table.connect("itemChanged(QTableWidgetItem*)", self.onItemChanged)
+        table.connect("cellClicked(int,int)", self.onClicked)
+        table.connect("cellDoubleClicked(int,int)", self.onDoubleClicked)
+        table.connect("customContextMenuRequested(QPoint)", self.onContextMenu)
+
+    def enter(self):
+        """The module is shown."""
+
+    def exit(self):
+        """Another module is shown."""
+
+    def cleanup(self):
+        """Leave no observer or thread."""
+        self.findings.cleanup()
+        self.removeObservers()
+        self.node = None
+
+    def sceneClosing(self):
+        """The segmentation goes."""
+        self._follow(None)
+
+    def update(self):
+        """Show the segments, their volumes and signs."""
+        parameters = self.panel.parameters
+        node = parameters.reviewed or parameters.outputSegmentation
+        self._follow(node)
+        self._parent.setVisible(node is not None)
+        if node is None:
+            return
+        segmentation = node.GetSegmentation()
+        self.ids = [
+            segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())
+        ]
+        self.ui.resultLabel.text = self.findings.problem or node.GetName()
+        if self.isEmpty():
+            self._showNothing()
+        else:
+            self._showSegments(segmentation)
+
+    def isEmpty(self):
+        """Whether the model found nothing at all."""
+        found = self.findings.bySegment
+        return bool(found) and all(finding.volume_ml == 0 for finding in found.values())
+
+    def onItemChanged(self, item):
+        """A structure was shown or hidden."""
+        if self.panel.updating or item.column() != VISIBLE or not self.ids:
+            return
+        isShown = item.checkState() == qt.Qt.Checked
+        self.node.CreateDefaultDisplayNodes()
+        self.node.GetDisplayNode().SetSegmentVisibility(self.ids[item.row()], isShown)
+
+    def onClicked(self, row, column):
+        """Centre the views on a structure."""
+        if column != VISIBLE and row < len(self.ids) and not self.isEmpty():
+            self.center(self.ids[row])
+
+    def onDoubleClicked(self, row, column):
+        """Edit a structure."""
+        if column != VISIBLE and row < len(self.ids) and self.panel.editing is not None:
+            self.panel.editing.edit(self.node, self.ids[row])
+
+    def onContextMenu(self, position):
+        """Offer what can be done with the structure below the pointer."""
+        row = self.table.rowAt(position.y())
+        if 0 <= row < len(self.ids):
+            self.menuFor(row).popup(self.table.mapToGlobal(position))
+
+    def menuFor(self, row):
+        """The menu of a row."""
+        menu = qt.QMenu(self.table)
+        menu.setAttribute(qt.Qt.WA_DeleteOnClose)
+        identifier = self.ids[row]
+        centre = menu.addAction(_("Centre views"))
+        centre.connect("triggered()", lambda: self.center(identifier))
+        reset = menu.addAction(_("Reset to the model's output"))
+        reset.enabled = Outputs.rawOf(self.node) is not None
+        reset.connect("triggered()", lambda: self.reset(identifier))
+        return menu
+
+    def center(self, segmentId):
+        """Centre the views on a structure; nothing happens where it is empty."""
+        finding = self.findings.bySegment.get(segmentId)
+        if finding is None or finding.volume_ml > 0:
+            centerViews(self.node.GetSegmentCenterRAS(segmentId))
+
+    def reset(self, segmentId):
+        """Take a structure back to what the model gave."""
+        try:
+            Outputs.reset(self.node, [segmentId])
+        except DistillSegError as problem:
+            self.panel.say(str(problem), "error")
+            return
+        name = self.node.GetSegmentation().GetSegment(segmentId).GetName()
+        self.panel.say(_("'{name}' is as the model gave it.").format(name=name))
+
+    def _follow(self, node):
+        if node is self.node:
+            return
+        self.removeObservers()
+        self.node = node
+        self.findings.follow(node)
+        if node is not None:
+            event = slicer.vtkMRMLDisplayableNode.DisplayModifiedEvent
+            self.addObserver(node, event, self.panel.changedSoon)
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.panel.changedSoon)
+
+    def _showSegments(self, segmentation):
+        table, display = self.table, self.node.GetDisplayNode()
+        table.clearSpans()
+        self._resize(len(self.ids))
+        for row, identifier in enumerate(self.ids):
+            segment = segmentation.GetSegment(identifier)
+            isShown = display is None or bool(display.GetSegmentVisibility(identifier))
+            self._put(row, VISIBLE, "").setCheckState(qt.Qt.Checked if isShown else qt.Qt.Unchecked)
+            structure = self._put(row, STRUCTURE, segment.GetName())
+            structure.setIcon(_swatch(segment.GetColor()))
+            finding = self.findings.bySegment.get(identifier)
+            volume = self._put(row, VOLUME, volumeText(finding.volume_ml) if finding else "…")
+            volume.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+            signs = signsOf(finding) if finding else []
+            item = self._put(row, SIGNS, ", ".join(text for text, _why in signs))
+            item.setToolTip("\n".join(why for _text, why in signs))
+
+    def _showNothing(self):
+        self._resize(1)
+        package = self.panel.modelList.find(Outputs.modelOf(self.node))
+        try:
+            text = nothingText(package, Outputs.volumeOf(self.node))
+        except DistillSegError as problem:
+            text = str(problem)
+        self.table.setSpan(0, 0, 1, 4)
+        self._put(0, VISIBLE, text)
+        self.table.resizeRowsToContents()
+        self.table.setFixedHeight(self.table.rowHeight(0) + _headerHeight(self.table))
+
+    def _resize(self, count):
+        table = self.table
+        if table.rowCount != count:
+            table.setRowCount(count)
+        if count:
+            height = table.rowHeight(0) * min(count, MOST_ROWS) + _headerHeight(table)
+            table.setFixedHeight(height)
+
+    def _put(self, row, column, text):
+        item = self.table.item(row, column)
+        if item is None:
+            item = qt.QTableWidgetItem()
+            self.table.setItem(row, column, item)
+        if item.text() != text:
+            item.setText(text)
+        return item
+
+
+def _headerHeight(table):
+    return table.horizontalHeader().height + 2 * table.frameWidth + 2
+
+
+def _swatch(color):
+    pixmap = qt.QPixmap(SWATCH, SWATCH)
+    pixmap.fill(qt.QColor(*(round(255 * part) for part in color)))
+    return qt.QIcon(pixmap)
