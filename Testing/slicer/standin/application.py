@@ -57,8 +57,7 @@ class Application(QtCore.QObject):
         self._s_manager._s_start(scene)
         self._s_layouts = None
         self._s_window = None
-        settings = Path(scene.folder) / "Slicer.ini"
-        self._s_settings = QtCore.QSettings(str(settings), QtCore.QSettings.IniFormat)
+        self._s_settings = QtCore.QSettings()
 
     def _s_show_window(self):
         self._s_layouts = qSlicerLayoutManager()

@@ -18,6 +18,17 @@ sys.pyside6_option_python_enum = 0x02  # IntEnum, as PythonQt's enumerators are
 import shiboken6  # noqa: E402
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets  # noqa: E402
 
+OFF_SCREEN_NOISE = "This plugin does not support propagateSizeHints()"
+
+
+def _print(kind, context, text: str) -> None:
+    """Qt's messages on stderr, without the one that every window makes off screen."""
+    if text != OFF_SCREEN_NOISE:
+        print(text, file=sys.stderr)
+
+
+QtCore.qInstallMessageHandler(_print)
+
 MODULES = (QtCore, QtGui, QtWidgets, QtUiTools)
 
 __all__ = ["MODULES", "QtCore", "QtGui", "QtUiTools", "QtWidgets", "shiboken6"]

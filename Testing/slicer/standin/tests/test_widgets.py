@@ -207,6 +207,15 @@ def test_a_path_line_edit_announces_a_path(tmp_path):
     assert seen == [str(tmp_path)]
 
 
+def test_settings_are_the_application_s_own_and_lie_in_its_folder():
+    slicer.app.settings().setValue("DistillSeg/threads", 7)
+    slicer.app.settings().sync()
+    assert int(qt.QSettings().value("DistillSeg/threads")) == 7
+    assert slicer.util.settingsValue("DistillSeg/threads", 0, converter=int) == 7
+    assert qt.QSettings().fileName().startswith(slicer.app.temporaryPath)
+    slicer.app.settings().remove("DistillSeg/threads")
+
+
 def test_modules_of_the_application_have_their_logic():
     assert slicer.modules.volumes.logic().IsA("vtkSlicerVolumesLogic")
     assert slicer.util.getModuleLogic("Segmentations").IsA("vtkSlicerSegmentationsModuleLogic")
