@@ -23,11 +23,14 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from DistillSegLib.disagreement import (
+    PLANES,
     Box,
     Disagreement,
+    anatomical_axes,
     differing_point_mm,
     disagreement,
     map_of,
+    point_mm,
     positions_mm,
 )
 from DistillSegLib.errors import Cancelled, GeometryError
@@ -131,6 +134,17 @@ class Comparison:
         box = row.disagreement.box
         masks = self._masks(row, box)
         return differing_point_mm(*masks, box, self.a.image, plane=plane, index=index)
+
+    def extent_of(self, row: Row) -> tuple[NDArray[np.float64], dict[str, float]]:
+        """The RAS point in the middle of a structure, and by plane how far it reaches, in mm.
+
+        Across is along the plane's normal: an axial slice shows "sagittal" by "coronal" mm of it.
+        """
+        box = row.disagreement.box
+        middle = [(part.start + part.stop - 1) / 2 for part in box[::-1]]
+        spacing_mm, axes = spacing_of(self.a.image), anatomical_axes(self.a.image)
+        sizes = [float((box[axis].stop - box[axis].start) * spacing_mm[axis]) for axis in axes]
+        return point_mm(self.a.image, middle), dict(zip(PLANES, sizes))
 
     def difference(self, rows: Sequence[Row] | None = None) -> sitk.Image:
         """Where A and B agree (1), only A is (2) and only B is (3), on A's grid, cut to the rows.

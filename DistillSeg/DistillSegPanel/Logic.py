@@ -129,6 +129,15 @@ class Logic:
         expected = estimateFor(package, size, call.engine)
         return Request(call, package, images, region, expected, size, self._segmenters)
 
+    def prepareBatch(self, call):
+        """The package of a call, and what gives its loaded model to a worker; for many images.
+
+        Asks for the engine where it is absent. The model stays loaded, as that of a single run.
+        """
+        package = packageOf(call.model)
+        self._install()
+        return package, lambda: self._segmenters.of(package, call)
+
     def finish(self, request, segmentation):
         """Put what was found into the scene; `Cancelled` if its volume is not there any more."""
         if not request.isWanted():
@@ -160,24 +169,46 @@ class Logic:
 
     def comparison(self, a, b, toleranceMm=1.0) -> Comparison:
         """The same as the library's object."""
-        return compare(segmentationFromNode(a), segmentationFromNode(b), tolerance_mm=toleranceMm)
+        copies = segmentationFromNode(a), segmentationFromNode(b)
+        return compare(*copies, tolerance_mm=toleranceMm, rest="overlap")
 
-    def compareInBackground(self, a, b, toleranceMm=1.0, *, onDone, onError, onCancelled=None):
+    def compareInBackground(
+        self,
+        a,
+        b,
+        toleranceMm=1.0,
+        *,
+        onDone,
+        onError,
+        onCancelled=None,
+        onProgress=None,
+        pairs=None,
+    ):
         """`comparison` beside the event loop; the nodes are copied before it returns.
 
         Closing the scene or deleting one of both cancels.
 
         Args:
             onDone: called with the library's `Comparison`.
+            pairs: numbers of A's and B's segments to compare, counted from 1, None where one lacks
+                the structure; by default they are matched by terminology, name and overlap.
         """
         copies = segmentationFromNode(a), segmentationFromNode(b)
 
-        def task(report, _cancelled):
+        def task(report, cancelled):
             report(0.0, _("Comparing …"))
-            return compare(*copies, tolerance_mm=toleranceMm)
+            return compare(
+                *copies,
+                tolerance_mm=toleranceMm,
+                rest="overlap",
+                pairs=pairs,
+                on_progress=lambda share: report(share, _("Comparing …")),
+                cancelled=cancelled,
+            )
 
         self.jobs.start(
             task,
+            onProgress=onProgress,
             onDone=onDone,
             onError=onError,
             onCancelled=onCancelled,

@@ -10,6 +10,7 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
+from DistillSegLib.comparison import FRAME_OF_REFERENCE
 from DistillSegLib.labels import Label, LabelTable
 from DistillSegLib.regions import RAS_TO_LPS
 from DistillSegLib.segmentations import Segmentation
@@ -61,12 +62,53 @@ def segmentationFromNode(segmentationNode):
     shared = 0
     if segmentation.GetNumberOfLayers() > 1:
         shared = _voxelsOf(segmentation, ids) - _countOf(merged)
+    image = _imageOnGrid(
+        merged, _gridOf(source, merged), worldMatrix(segmentationNode), labels.dtype
+    )
+    if frame := frameOfReference(segmentationNode):
+        image.SetMetaData(FRAME_OF_REFERENCE, frame)
     return Segmentation(
-        _imageOnGrid(merged, _gridOf(source, merged), worldMatrix(segmentationNode), labels.dtype),
+        image,
         labels,
         source=segmentationNode.GetName(),
         warnings=_overlapWarning(segmentationNode.GetName(), shared),
     )
+
+
+def orientedFromImage(labelmap):
+    """A label map in the world, with its own box, as Slicer stores it."""
+    voxels = sitk.GetArrayViewFromImage(labelmap)
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(*labelmap.GetSize())
+    image.AllocateScalars(get_vtk_array_type(voxels.dtype), 1)
+    scalars = image.GetPointData().GetScalars()
+    np.copyto(vtk_to_numpy(scalars).reshape(voxels.shape), voxels)
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(labelmap.GetDirection(), (3, 3)) * labelmap.GetSpacing()
+    matrix[:3, 3] = labelmap.GetOrigin()
+    matrix[:3] *= RAS_TO_LPS[:, None]
+    image.SetGeometryFromImageToWorldMatrix(slicer.util.vtkMatrixFromArray(matrix))
+    return image
+
+
+def frameOfReference(segmentationNode):
+    """The DICOM frame of reference of the volume that a segmentation was drawn on; "" if unknown.
+
+    A transform above the segmentation is a registration, which leads to another frame.
+    """
+    role = segmentationNode.GetReferenceImageGeometryReferenceRole()
+    volumeNode = segmentationNode.GetNodeReference(role)
+    if volumeNode is None or segmentationNode.GetParentTransformNode() is not None:
+        return ""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    name = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMFrameOfReferenceUIDAttributeName()
+    item = hierarchy.GetItemByDataNode(volumeNode)
+    known = item and (hierarchy.GetItemAttribute(item, name) or hierarchy.GetItemUID(item, name))
+    instances = (volumeNode.GetAttribute("DICOM.instanceUIDs") or "").split()
+    database = getattr(slicer, "dicomDatabase", None)
+    if known or not instances or database is None or not database.isOpen:
+        return known or ""
+    return database.instanceValue(instances[0], "0020,0052")
 
 
 def sameMask(nodeA, nodeB, segmentId):

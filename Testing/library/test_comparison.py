@@ -254,6 +254,13 @@ def test_a_worst_slice_s_place_lies_in_what_differs_also_in_a_tilted_image():
     assert comparison.positions_mm("sagittal") == pytest.approx(20.0 - np.arange(8))
 
 
+def test_a_structure_s_extent_has_a_rim_and_is_named_after_the_planes_normals():
+    a = segmentation(two_blocks(), NAMES)
+    center, size_mm = compare(a, a).extent_of(compare(a, a).rows[0])  # z 1-3, y 2-4, x 1-3
+    np.testing.assert_allclose(center, (-5 - 2.0, -6 - 3 * 2.0, 7 + 2 * 3.0))
+    assert size_mm == {"axial": 5 * 3.0, "coronal": 5 * 2.0, "sagittal": 5 * 1.0}
+
+
 def test_the_map_tells_who_has_a_voxel_on_the_grid_of_a():
     b = two_blocks()
     b[3, 2, 1:4] = 0

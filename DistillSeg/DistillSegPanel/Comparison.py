@@ -1,0 +1,332 @@
+"""The section Compare: any two segmentations side by side, and where they differ most."""
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from DistillSegPanel import ComparisonTable, DifferenceMap, ReferenceModel
+from DistillSegPanel.CompareDisplay import A_FILLED, B_FILLED, SIDE_BY_SIDE
+from DistillSegPanel.CompareRun import CompareRun
+from DistillSegPanel.CompareView import CompareView
+from DistillSegPanel.Matching import Matching, keepPairs, keptPairs
+from DistillSegPanel.MetricsTable import MetricsTable
+
+PLANES = ("axial", "coronal", "sagittal")
+STYLES = (SIDE_BY_SIDE, A_FILLED, B_FILLED)
+
+
+class Comparison:
+    """Choosers, table and steering; see `CompareRun` for the work and `CompareView` for the views.
+
+    Attributes:
+        run, view: those two.
+        table: of the metrics.
+    """
+
+    def __init__(self, panel, parent):
+        self.panel = panel
+        self.ui = panel.loadUi("Comparison", parent)
+        self.run = CompareRun(panel, self.onCompared, panel.changed, self.onProgress)
+        self.view = CompareView(panel, self.onMoved, self.onLeft)
+        self.matching = Matching(self.ui.matchingTable, self.onPairs)
+        self.table = MetricsTable(self.ui.metricsTable, self.onRow)
+        self._pairs = None  # of the comparison that runs
+        self._shown = None  # the table node and its state that the table shows
+        self._fill()
+        self._connect()
+
+    def _fill(self):
+        ui = self.ui
+        for text in (_("Axial"), _("Coronal"), _("Sagittal")):
+            ui.planeBox.addItem(text)
+        for text in (_("Side by side"), _("A filled, B outlined"), _("B filled, A outlined")):
+            ui.styleBox.addItem(text)
+        ui.matchingTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+        ui.matchingGroup.collapsed = True
+        ui.progressBar.hide()
+        ui.notesLabel.hide()
+
+    def _connect(self):
+        ui = self.ui
+        ui.selectorA.connect("currentNodeChanged(vtkMRMLNode*)", self.onChosen)
+        ui.selectorB.connect("currentNodeChanged(vtkMRMLNode*)", self.onChosen)
+        ui.referenceButton.connect("clicked(bool)", self.onReference)
+        ui.loadButton.connect("clicked(bool)", self.onLoad)
+        ui.toleranceBox.connect("valueChanged(double)", self.onTolerance)
+        ui.compareButton.connect("clicked(bool)", self.onCompareButton)
+        ui.previousButton.connect("clicked(bool)", self.onPrevious)
+        ui.nextButton.connect("clicked(bool)", self.onNext)
+        ui.planeBox.connect("activated(int)", self.onPlane)
+        ui.styleBox.connect("activated(int)", self.onStyle)
+        ui.blinkButton.connect("toggled(bool)", self.view.setBlinking)
+        ui.opacitySlider.connect("valueChanged(double)", self.view.setDifferenceOpacity)
+        ui.csvButton.connect("clicked(bool)", self.onCsv)
+        ui.copyButton.connect("clicked(bool)", self.onCopy)
+        ui.viewButton.connect("clicked(bool)", self.onViewButton)
+
+    # What the panel calls
+
+    def enter(self):
+        self._resume()
+
+    def exit(self):
+        wasOpen = self.view.isOpen
+        self.view.close()
+        if self.panel.parameters is not None:
+            self.panel.parameters.comparing = wasOpen  # comes back with the module
+
+    def cleanup(self):
+        self.view.forget()
+        self.matching.clear()
+        self.table.cleanup()
+
+    def sceneChanged(self):
+        """Nodes came or went, or a scene was opened."""
+        self._chooseDefaults()
+        self._resume()
+
+    def update(self):
+        """Show the choices, the table and what can be done."""
+        ui, parameters = self.ui, self.panel.parameters
+        gone = [n for n in (self.view.a, self.view.b) if n is not None and n.GetScene() is None]
+        other = (parameters.compareA, parameters.compareB) != (self.view.a, self.view.b)
+        if gone or (other and self.view.comparison is not None and not self.run.isActive):
+            self.view.forget()
+            self.matching.clear()
+        ui.selectorA.setCurrentNode(parameters.compareA)
+        ui.selectorB.setCurrentNode(parameters.compareB)
+        ui.toleranceBox.value = parameters.toleranceMm
+        self._showTable(parameters.comparisonTable)
+        self._showState(parameters)
+
+    # What users do
+
+    def onChosen(self, _node=None):
+        """Another A or B."""
+        parameters = self.panel.parameters
+        if parameters is not None and not self.panel.updating:
+            parameters.compareA = self.ui.selectorA.currentNode()
+            parameters.compareB = self.ui.selectorB.currentNode()
+
+    def onTolerance(self, value):
+        if self.panel.parameters is not None and not self.panel.updating:
+            self.panel.parameters.toleranceMm = value
+
+    def onReference(self, _checked=False):
+        """Run the large model on the volume of A and compare."""
+        parameters = self.panel.parameters
+        a = parameters.compareA
+        try:
+            call = ReferenceModel.callFor(parameters, self.panel.modelList, a)
+        except ReferenceModel.PackageError as problem:
+            self.panel.say(str(problem), "error")
+            return
+        self.run.segment(call, self.onReferenceDone)
+
+    def onReferenceDone(self, segmentationNode):
+        self.panel.parameters.compareB = segmentationNode
+        self.compare()
+
+    def onLoad(self, _checked=False):
+        """Choose a file that holds a reference."""
+        path = qt.QFileDialog.getOpenFileName(
+            self.ui.loadButton.window(),
+            _("Load a reference segmentation"),
+            "",
+            _("Segmentations") + " (*.seg.nrrd *.nrrd *.nii.gz *.nii *.mha *.stl *.vtm)",
+        )
+        if path:
+            self.loadReference(path)
+
+    def loadReference(self, path):
+        """Load a segmentation or a label map and take it as B."""
+        try:
+            node = slicer.util.loadSegmentation(path)
+        except RuntimeError:
+            self.panel.say(
+                _("'{path}' could not be loaded as a segmentation.").format(path=path), "error"
+            )
+            return
+        self.panel.parameters.compareB = node
+
+    def onCompareButton(self, _checked=False):
+        """The one button: compare, or cancel."""
+        if self.run.isActive:
+            self.run.cancel()
+        else:
+            self.compare()
+
+    def compare(self, pairs=None):
+        """Compare what is chosen and show it; returns at once."""
+        parameters = self.panel.parameters
+        self.run.compare(parameters.compareA, parameters.compareB, pairs)
+        if self.run.isActive:
+            self._pairs = pairs
+
+    def onPairs(self, pairs):
+        """The user matched structures by hand."""
+        self.compare(pairs)
+
+    def onRow(self, number):
+        """A structure was chosen in the table."""
+        if self.view.comparison is not None:
+            self.view.choose(self.view.comparison.rows[number])
+
+    def onPrevious(self, _checked=False):
+        self.view.step(-1)
+
+    def onNext(self, _checked=False):
+        self.view.step(1)
+
+    def onPlane(self, index):
+        self.view.setPlane(PLANES[index])
+
+    def onStyle(self, index):
+        self.view.setStyle(STYLES[index])
+
+    def onCsv(self, _checked=False):
+        path = qt.QFileDialog.getSaveFileName(
+            self.ui.csvButton.window(), _("Save the table"), "comparison.csv", "CSV (*.csv)"
+        )
+        if path:
+            self.saveCsv(path)
+
+    def saveCsv(self, path):
+        """Write the table; what cannot be written is said."""
+        try:
+            self.view.comparison.to_csv(path)
+        except OSError as problem:
+            self.panel.say(
+                _("'{path}' could not be written ({why}).").format(path=path, why=problem.strerror),
+                "error",
+            )
+            return
+        self.panel.say(_("The table was saved as '{path}'.").format(path=path))
+
+    def onCopy(self, _checked=False):
+        slicer.app.clipboard().setText(ComparisonTable.asText(self.table.rows))
+        self.panel.say(_("The table was copied; paste it into a spreadsheet."))
+
+    def onViewButton(self, _checked=False):
+        """Leave the views, or show them again."""
+        if self.view.isOpen:
+            self.view.close()
+        else:
+            self._open()
+
+    # What the work tells
+
+    def onProgress(self, progress):
+        self.ui.progressBar.value = round(100 * progress.fraction)
+        self.ui.progressBar.format = f"{progress.sentence}  %p %"
+
+    def onCompared(self, comparison, a, b, ids):
+        """The numbers are there: keep them, and go to the structure that differs most."""
+        parameters = self.panel.parameters
+        table = ComparisonTable.put(comparison, parameters.comparisonTable)
+        keepPairs(table, self._pairs)
+        parameters.comparisonTable = table
+        self.view.use(comparison, a, b, ids)
+        self.matching.show(comparison)
+        self._showTable(table)
+        self._showNotes(comparison)
+        self._open()
+        self._chooseFirst(parameters)
+
+    def onMoved(self):
+        worst, parameters = self.view.worst, self.panel.parameters
+        parameters.comparedStructure = worst.row.structure if worst.row is not None else ""
+        parameters.comparedSlice = worst.shown
+        self.ui.sliceLabel.text = worst.sentence()
+
+    def onLeft(self):
+        parameters = self.panel.parameters
+        self.ui.blinkButton.checked = False
+        if parameters is not None:
+            parameters.comparing = False
+            if parameters.difference is not None:
+                DifferenceMap.hideElsewhere(parameters.difference)
+
+    def _open(self):
+        parameters = self.panel.parameters
+        parameters.comparing = self.view.open()
+        self.view.keepTogether()
+        if self.view.isOpen and self.view.worst.row is not None:
+            self.view.choose(self.view.worst.row, self.view.worst.shown)
+
+    def _chooseFirst(self, parameters):
+        """The structure and slice that were looked at before, or the one that differs most."""
+        rows = self.view.comparison.rows
+        names = [row.structure for row in rows]
+        name, index = parameters.comparedStructure, parameters.comparedSlice
+        isKnown = name in names
+        number = names.index(name) if isKnown else self.table.worst
+        if number is not None:
+            self.table.select(number)
+            self.view.choose(rows[number], index if isKnown else None)
+
+    def _resume(self):
+        """Show again what was compared when the module was left or the scene was saved."""
+        parameters, view = self.panel.parameters, self.view
+        if parameters is None or not parameters.comparing or view.isOpen or self.panel.busy:
+            return
+        if parameters.compareA is None or parameters.compareB is None:
+            parameters.comparing = False
+        elif view.comparison is not None:
+            self._open()
+        else:
+            self.compare(keptPairs(parameters.comparisonTable))
+
+    def _chooseDefaults(self):
+        """A is our output; B the only other segmentation, if there is one."""
+        parameters = self.panel.parameters
+        if parameters.compareA is None:
+            parameters.compareA = parameters.outputSegmentation
+        if parameters.compareB is None and parameters.compareA is not None:
+            nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+            hidden = (parameters.compareA, parameters.difference)
+            others = [n for n in nodes if not n.GetHideFromEditors() and n not in hidden]
+            if len(others) == 1:
+                parameters.compareB = others[0]
+
+    def _showTable(self, node):
+        shown = (node, node.GetMTime() if node is not None else 0)
+        if shown != self._shown:
+            self._shown = shown
+            self.table.show(ComparisonTable.rowsOf(node))
+
+    def _showNotes(self, comparison):
+        notes = [*comparison.a.warnings, *comparison.b.warnings, *comparison.notes]
+        self.ui.notesLabel.text = "\n".join(notes)
+        self.ui.notesLabel.setVisible(bool(notes))
+
+    def _showState(self, parameters):
+        ui, view = self.ui, self.view
+        isFree = not self.panel.busy
+        isActive, hasBoth = self.run.isActive, bool(parameters.compareA and parameters.compareB)
+        ui.compareButton.text = _("Cancel") if isActive else _("Compare")
+        ui.compareButton.enabled = isActive or (isFree and hasBoth)
+        ui.compareButton.toolTip = (
+            _("Measures every structure and shows A and B side by side.")
+            if hasBoth
+            else _("Choose A and B first; any two segmentations of the scene.")
+        )
+        why = ReferenceModel.why(parameters, self.panel.modelList, parameters.compareA)
+        ui.referenceButton.enabled = isFree and not why
+        ui.referenceButton.toolTip = why or _(
+            "Runs the large model that stands behind the fast one, and compares."
+        )
+        for widget in (ui.selectorA, ui.selectorB, ui.loadButton, ui.toleranceBox):
+            widget.enabled = not isActive
+        ui.progressBar.setVisible(isActive)
+        for widget in (ui.previousButton, ui.nextButton, ui.blinkButton, ui.planeBox, ui.styleBox):
+            widget.enabled = view.isOpen
+        ui.opacitySlider.enabled = view.isOpen
+        ui.csvButton.enabled = view.comparison is not None
+        ui.copyButton.enabled = bool(self.table.rows)
+        ui.viewButton.enabled = view.comparison is not None
+        ui.viewButton.text = _("Leave views") if view.isOpen else _("Show views")
+        ui.matchingGroup.enabled = view.comparison is not None and isFree
+        if view.comparison is None:
+            ui.sliceLabel.text = ""
+            ui.notesLabel.hide()

@@ -1,0 +1,76 @@
+"""The metrics of a comparison in a table node, which is saved with the scene.
+
+It is the truth: what the panel shows is read from it, so that a saved scene shows its numbers
+without comparing anew. Main thread only.
+"""
+
+import math
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from DistillSegLib.comparison import COLUMNS
+
+TEXTS = ("structure", "matched_by", "remark")
+POSITION = "worst_mm"  # where the worst axial slice lies
+
+
+def put(comparison, node=None):
+    """Write a comparison into a table node, a new one by default; returns it."""
+    if node is None:
+        name = slicer.mrmlScene.GenerateUniqueName(_("Comparison of A and B"))
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
+    positions = comparison.positions_mm("axial")
+    with slicer.util.NodeModify(node):
+        node.SetLocked(True)
+        node.RemoveAllColumns()
+        for name in COLUMNS:
+            values = [getattr(row, name) for row in comparison.rows]
+            _addColumn(node, name, values)
+        worst = [row.worst_slice for row in comparison.rows]
+        _addColumn(node, POSITION, [None if i is None else positions[i] for i in worst])
+    return node
+
+
+def rowsOf(node):
+    """The rows of a table node as dictionaries, NaN where there is no number."""
+    table = node.GetTable() if node is not None else None
+    if table is None or table.GetColumnByName("dice") is None:
+        return []
+    names = [*COLUMNS, POSITION]
+    return [
+        {name: _value(table, row, name) for name in names} for row in range(table.GetNumberOfRows())
+    ]
+
+
+def asText(rows):
+    """For the clipboard: a line for each structure, tabs between the numbers."""
+    lines = ["\t".join([*COLUMNS, POSITION])]
+    for row in rows:
+        values = [row[name] for name in [*COLUMNS, POSITION]]
+        lines.append("\t".join("" if v != v else f"{v:.6g}" if _isNumber(v) else v for v in values))
+    return "\n".join(lines) + "\n"
+
+
+def _addColumn(node, name, values):
+    array = vtk.vtkStringArray() if name in TEXTS else vtk.vtkDoubleArray()
+    array.SetName(name)
+    for value in values:
+        missing = "" if name in TEXTS else math.nan
+        array.InsertNextValue(missing if value is None else value)
+    node.AddColumn(array)
+
+
+def _value(table, row, name):
+    value = table.GetColumnByName(name).GetValue(row)
+    if name in TEXTS:
+        return value
+    try:
+        return float(value)  # a table that was read from a file may hold texts
+    except ValueError:
+        return math.nan
+
+
+def _isNumber(value):
+    return isinstance(value, float)
