@@ -8,7 +8,7 @@ from DistillSegLib.errors import DistillSegError
 from DistillSegPanel import Outputs
 from DistillSegPanel.Corrections import correctionTask, sentenceOf
 from DistillSegPanel.EditorWidget import EditorWidget
-from DistillSegPanel.Folders import CORRECTIONS, openFolder, remember, remembered
+from DistillSegPanel.Folders import CORRECTIONS, checkFolder, openFolder, remember, remembered
 from DistillSegPanel.Nodes import NodeError
 
 
@@ -144,8 +144,7 @@ class Editing:
         panel, folder = self.panel, self.ui.correctionFolder.currentPath.strip()
         node = panel.parameters.reviewed
         try:
-            if not folder:
-                raise NodeError(_("Choose a folder for corrections."))
+            checkFolder(folder)
             task = correctionTask(node, folder, panel)
         except DistillSegError as problem:
             panel.say(str(problem), "error")

@@ -6,14 +6,13 @@ from slicer.i18n import tr as _
 from DistillSegLib.errors import DistillSegError
 from DistillSegPanel.DicomExport import exportDicom
 from DistillSegPanel.ExportTasks import (
-    checkFolder,
     freePath,
     labelMapTask,
     otherOf,
     reportTask,
     tablesTask,
 )
-from DistillSegPanel.Folders import EXPORT, openFolder, remember, remembered
+from DistillSegPanel.Folders import EXPORT, checkFolder, openFolder, remember, remembered
 from DistillSegPanel.SegmentationFile import writeSegmentationFile
 
 

@@ -4,9 +4,7 @@ Each function copies on the main thread and returns `task(report, cancelled)` fo
 returns the files.
 """
 
-import os
 import re
-import tempfile
 from pathlib import Path
 
 from slicer.i18n import tr as _
@@ -15,7 +13,7 @@ from DistillSegLib.comparison import compare
 from DistillSegLib.exports import write_label_map, write_volumes
 from DistillSegLib.report import write_report
 from DistillSegPanel import Outputs
-from DistillSegPanel.Nodes import NodeError, imageFromVolume
+from DistillSegPanel.Nodes import imageFromVolume
 from DistillSegPanel.Segments import segmentationFromNode
 
 
@@ -68,22 +66,6 @@ def otherOf(parameters, node):
     if node not in pair or None in pair or pair[0] is pair[1]:
         return None
     return pair[1] if node is pair[0] else pair[0]
-
-
-def checkFolder(folder):
-    """Raise NodeError unless files can be written into a folder; it is made if absent."""
-    if not folder:
-        raise NodeError(_("Choose a folder to export to."))
-    try:
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as problem:
-        raise NodeError(
-            _("Nothing can be written to '{folder}' ({reason}); choose another folder.").format(
-                folder=folder, reason=problem.strerror or problem
-            )
-        ) from problem
 
 
 def freePath(folder, name, ending):

@@ -4,9 +4,13 @@ Not in the parameter node: a scene goes to other people, and a path names its ow
 """
 
 import os
+import tempfile
 
 import qt
 import slicer
+from slicer.i18n import tr as _
+
+from DistillSegPanel.Nodes import NodeError
 
 CORRECTIONS, EXPORT, BATCH_IN, BATCH_OUT = "Corrections", "Export", "BatchImages", "BatchResults"
 
@@ -19,6 +23,22 @@ def remembered(what):
 def remember(what, folder):
     """Keep a folder for next time."""
     slicer.app.userSettings().setValue(_key(what), folder)
+
+
+def checkFolder(folder):
+    """Raise NodeError unless files can be written into a folder; it is made if absent."""
+    if not folder:
+        raise NodeError(_("Choose a folder to write to."))
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as problem:
+        raise NodeError(
+            _("Nothing can be written to '{folder}' ({reason}); choose another folder.").format(
+                folder=folder, reason=problem.strerror or problem
+            )
+        ) from problem
 
 
 def openFolder(folder):

@@ -27,7 +27,7 @@ from DistillSegPanel.Header import Header
 from DistillSegPanel.ModelList import ModelList
 from DistillSegPanel.Status import Status
 
-SECTIONS = ("Models", "Segment", "Results", "Comparison", "Editing", "Export")  # those that exist
+SECTIONS = ("Models", "Segment", "Results", "Comparison", "Editing", "Export", "Batch")
 KNOWN = ("Models", "Segment", "Results", "Comparison", "Editing", "Export", "Batch", "Live")
 OPEN = ("Models", "Segment", "Results")  # the others are folded at first
 SOON_MS = 30  # within which changes of the scene are taken together

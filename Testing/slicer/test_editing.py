@@ -7,8 +7,8 @@ import json
 import numpy as np
 import slicer
 from DistillSegPanel import Outputs
+from PanelCase import FAST, PanelCase, needsEngine
 from SlicerCase import SlicerCase
-from test_panel import FAST, PanelCase, needsEngine
 
 from DistillSegLib.datasets import check_case, read_dataset
 

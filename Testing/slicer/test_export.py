@@ -11,7 +11,7 @@ import vtk
 from DistillSegPanel import DicomExport, Outputs
 from DistillSegPanel.ExportTasks import freePath
 from DistillSegPanel.Segments import segmentationFromNode
-from test_panel import FAST, REFERENCE, PanelCase, needsEngine
+from PanelCase import FAST, REFERENCE, PanelCase, needsEngine
 
 from DistillSegLib.geometry import same_grid
 from DistillSegLib.segmentations import read_segmentation
@@ -156,7 +156,7 @@ class RefusedTest(ExportCase):
     def test_no_folder_is_asked_for(self):
         self.ui.exportFolder.currentPath = ""
         self.click(self.ui.reportButton)
-        self.assertEqual(self.panel.said, "Choose a folder to export to.")
+        self.assertEqual(self.panel.said, "Choose a folder to write to.")
 
     def test_without_a_segmentation_every_button_says_what_is_missing(self):
         self.panel.parameters.reviewed = None
