@@ -73,6 +73,48 @@ class Event:
 Watch = Callable[[Event], None]
 
 
+@dataclass(frozen=True)
+class Run:
+    """What the stages of a run share.
+
+    Attributes:
+        caches: domain -> preprocessed cases.
+        origin: what every checkpoint says about itself.
+        out: folder of the run.
+        watch: told what happens; of several processes, the first alone speaks.
+    """
+
+    recipe: Recipe
+    caches: Mapping[str, Cache]
+    origin: checkpoints.Origin
+    out: Path
+    fabric: Fabric
+    watch: Watch
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(channels, classes) of every network."""
+        return len(self.origin.plan.channels), self.origin.labels.classes
+
+    def networks(self, stage: Stage) -> dict[str, Path]:
+        """The checkpoints that the stage will leave, by "stage/role"."""
+        folder = self.out / stage.name
+        return {f"{stage.name}/{role}": folder / f"{role}.pt" for role in stage.trained}
+
+    def patches(
+        self, stage: Stage, augmentation: AugmentationConfig, **settings: int
+    ) -> PatchLoader | PairedLoader:
+        """The batches of a stage, of all domains."""
+        return patch_loader(
+            self.caches,
+            augmentation,
+            window=self.origin.plan.window,
+            seed=self.recipe.seed,
+            stored=maps_of(stage.frozen),
+            **settings,
+        )
+
+
 def run(
     recipe: Recipe,
     data: Mapping[str, Path],
@@ -105,27 +147,17 @@ def run(
             caches = _open(recipe, data, out, begun or not fabric.is_global_zero, fabric, watch)
         watch(Event("plan", text="\n".join(map(_planned, caches, caches.values()))))
         origin = origin_of(recipe, caches, command)
-        plan, labels = origin.plan, origin.labels
-        shape = len(plan.channels), labels.classes
-        _rehearse_ahead(recipe, caches, origin, out, fabric)
+        ground = Run(recipe, caches, origin, out, fabric, watch)
+        _rehearse_ahead(ground)
         finished: dict[str, Path] = {}
         for number, stage in enumerate(recipe.stages):
-            folder = out / stage.name
-            roles = _networks(stage, out)
-            if all(path.is_file() for path in roles.values()):
+            networks = ground.networks(stage)
+            if all(path.is_file() for path in networks.values()):
                 watch(Event("skipped", stage.name))
             else:
-                torch.manual_seed(recipe.seed + number)
-                source = partial(guide_network, finished=finished, plan=plan, labels=labels)
-                distillation = assemble(stage, *shape, source)
-                known = partial(ended, finished=finished)
-                moments = begin(stage, distillation.trained, known, recipe.seed + number)
-                with memory_in_words(stage.name, plan.batch):
-                    _train(
-                        recipe, stage, distillation, moments, caches, origin, folder, fabric, watch
-                    )
+                _stage(ground, stage, recipe.seed + number, finished)
                 watch(Event("trained", stage.name))
-            finished |= roles
+            finished |= networks
         if fabric.is_global_zero:
             stages = {
                 stage.name: read(out / stage.name / "summary.json") for stage in recipe.stages
@@ -156,62 +188,68 @@ def _open(
     return caches
 
 
-def _networks(stage: Stage, out: Path) -> dict[str, Path]:
-    """The checkpoints that the stage will leave, by "stage/role"."""
-    return {f"{stage.name}/{role}": out / stage.name / f"{role}.pt" for role in stage.trained}
-
-
-def _rehearse_ahead(
-    recipe: Recipe,
-    caches: Mapping[str, Cache],
-    origin: checkpoints.Origin,
-    out: Path,
-    fabric: Fabric,
-) -> None:
+def _rehearse_ahead(run: Run) -> None:
     """Rehearse the stages after the next one, so that no mistake waits until that has been trained.
 
     Networks that earlier stages are still to train are fresh ones here.
     """
-    shape = len(origin.plan.channels), origin.labels.classes
+    origin = run.origin
     finished: dict[str, Path] = {}
     fresh: dict[str, NetworkConfig] = {}
 
     def source(name: str | TeacherConfig) -> nn.Module:
         if isinstance(name, str) and name in fresh:
-            return build_network(fresh[name], *shape)
+            return build_network(fresh[name], *run.shape)
         return guide_network(name, finished, origin.plan, origin.labels)
 
-    for stage in recipe.stages:
-        networks = _networks(stage, out)
+    for stage in run.recipe.stages:
+        networks = run.networks(stage)
         if all(path.is_file() for path in networks.values()):
             finished |= networks
             continue
         if fresh:
             with memory_in_words(stage.name, origin.plan.batch):
-                _rehearsal(stage, assemble(stage, *shape, source), caches, recipe, origin, fabric)
+                _rehearsal(run, stage, assemble(stage, *run.shape, source))
         fresh |= {f"{stage.name}/{role}": config for role, config in stage.trained.items()}
 
 
+def _rehearsal(run: Run, stage: Stage, distillation: Distillation) -> str:
+    """The rehearsal on plain patches, two of each domain; running statistics are as before it."""
+    patches = run.patches(stage, PLAIN, batch=2 * len(run.caches), workers=0)
+    before = {name: w.clone() for name, w in distillation.state_dict().items()}
+    try:
+        batch = run.fabric.to_device(next(patches.epoch(0)))
+        with gradients_checked(distillation.trained, run.fabric):
+            text = distillation.to(run.fabric.device).rehearse(batch)
+    except RecipeError as problem:
+        stopped = RecipeError(f"Stage '{stage.name}': {problem}")
+        stopped.__notes__ = getattr(problem, "__notes__", [])
+        raise stopped from problem
+    distillation.load_state_dict(before)
+    return text
+
+
+def _stage(run: Run, stage: Stage, seed: int, finished: Mapping[str, Path]) -> None:
+    """Assemble, begin, rehearse and train one stage."""
+    torch.manual_seed(seed)
+    plan, labels = run.origin.plan, run.origin.labels
+    source = partial(guide_network, finished=finished, plan=plan, labels=labels)
+    distillation = assemble(stage, *run.shape, source)
+    moments = begin(stage, distillation.trained, partial(ended, finished=finished), seed)
+    with memory_in_words(stage.name, plan.batch):
+        text = _rehearsal(run, stage, distillation)
+        run.watch(Event("rehearsal", stage.name, text="\n".join([text, *notes(distillation)])))
+        _train(run, stage, distillation, moments)
+
+
 def _train(
-    recipe: Recipe,
-    stage: Stage,
-    distillation: Distillation,
-    moments: Mapping[str, Moments],
-    caches: Mapping[str, Cache],
-    origin: checkpoints.Origin,
-    folder: Path,
-    fabric: Fabric,
-    watch: Watch,
+    run: Run, stage: Stage, distillation: Distillation, moments: Mapping[str, Moments]
 ) -> None:
-    text = _rehearsal(stage, distillation, caches, recipe, origin, fabric)
-    watch(Event("rehearsal", stage.name, text="\n".join([text, *notes(distillation)])))
-    patches = _patches(
+    recipe, fabric, folder = run.recipe, run.fabric, run.out / stage.name
+    patches = run.patches(
         stage,
-        caches,
-        recipe,
-        origin,
         recipe.augmentation,
-        batch=origin.plan.batch,
+        batch=run.origin.plan.batch,
         workers=recipe.workers,
         rank=fabric.global_rank,
         ranks=fabric.world_size,
@@ -222,7 +260,7 @@ def _train(
             if log:
                 log.write(epochs)
             last = epochs[-1]
-            watch(Event("epoch", stage.name, last.number / last.of, epoch=last))
+            run.watch(Event("epoch", stage.name, last.number / last.of, epoch=last))
 
         epochs, kept, moments = fit(
             distillation,
@@ -231,66 +269,26 @@ def _train(
             stage,
             fabric=fabric,
             folder=folder,
-            validate=lambda net, domain, forward: validate(net, caches[domain], forward),
+            validate=lambda net, domain, forward: validate(net, run.caches[domain], forward),
             on_epoch=on_epoch,
             moments=moments,
         )
     if fabric.is_global_zero:
         wanted = {role: m for role, m in moments.items() if is_start(recipe, stage, role)}
-        _finish(stage, distillation, wanted, epochs, kept, origin, folder)
+        _finish(run, stage, distillation, wanted, epochs, kept)
     fabric.barrier()  # the next stage reads these files
 
 
-def _patches(
-    stage: Stage,
-    caches: Mapping[str, Cache],
-    recipe: Recipe,
-    origin: checkpoints.Origin,
-    augmentation: AugmentationConfig,
-    **settings: int,
-) -> PatchLoader | PairedLoader:
-    return patch_loader(
-        caches,
-        augmentation,
-        window=origin.plan.window,
-        seed=recipe.seed,
-        stored=maps_of(stage.frozen),
-        **settings,
-    )
-
-
-def _rehearsal(
-    stage: Stage,
-    distillation: Distillation,
-    caches: Mapping[str, Cache],
-    recipe: Recipe,
-    origin: checkpoints.Origin,
-    fabric: Fabric,
-) -> str:
-    """The rehearsal on plain patches, two of each domain; running statistics are as before it."""
-    patches = _patches(stage, caches, recipe, origin, PLAIN, batch=2 * len(caches), workers=0)
-    before = {name: w.clone() for name, w in distillation.state_dict().items()}
-    try:
-        with gradients_checked(distillation.trained, fabric):
-            text = distillation.to(fabric.device).rehearse(fabric.to_device(next(patches.epoch(0))))
-    except RecipeError as problem:
-        stopped = RecipeError(f"Stage '{stage.name}': {problem}")
-        stopped.__notes__ = getattr(problem, "__notes__", [])
-        raise stopped from problem
-    distillation.load_state_dict(before)
-    return text
-
-
 def _finish(
+    run: Run,
     stage: Stage,
     distillation: Distillation,
     moments: Mapping[str, Moments],
     epochs: Sequence[Epoch],
     kept: Epoch,
-    origin: checkpoints.Origin,
-    folder: Path,
 ) -> None:
     """Write what the stage made; its networks last, since they mark it finished."""
+    folder = run.out / stage.name
     networks = {role: net.net for role, net in distillation.trained.items()}
     summary = {
         "epochs": len(epochs),
@@ -303,7 +301,7 @@ def _finish(
     write(folder / "summary.json", summary)
     for role, net in networks.items():
         config, path = stage.trained[role], folder / f"{role}.pt"
-        checkpoints.save_network(path, net, config, origin, moments.get(role))
+        checkpoints.save_network(path, net, config, run.origin, moments.get(role))
     (folder / STATE).unlink(missing_ok=True)
 
 
