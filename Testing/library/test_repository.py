@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import DistillSegLib
-from DistillSegLib.cli import main
+from DistillSegLib.cli import _parser, main
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -153,6 +153,8 @@ def test_commands_of_the_readme_exist(line, capsys):
     said = capsys.readouterr().out
     options = {word for word in words if word.startswith("--")}
     assert options <= set(re.findall(r"--[a-z-]+", said)), said
+    if words[-1] != "\\":  # a line that goes on
+        assert _parser().parse_args(words), "an option that is required is missing"
 
 
 def test_the_readme_tells_how_to_run_the_tests():
