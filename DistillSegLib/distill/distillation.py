@@ -113,7 +113,13 @@ class Distillation(nn.Module):
                 Each in one sentence, with the table of roles, taps and shapes as its note.
         """
         self.train()
-        views = self.views(batch)
+        try:
+            views = self.views(batch)
+        except ValueError as problem:  # BatchNorm without a second value to compare with
+            raise RecipeError(
+                f"The networks cannot take the batch {tuple(batch.image.shape)} ({problem}); give "
+                "a larger plan.window or plan.batch."
+            ) from problem
         roles = roles_table({**self.trained, **self.frozen}, views, self.frozen)
         losses = {}
         try:

@@ -214,8 +214,9 @@ def _rehearse_ahead(run: Run) -> None:
 
 
 def _rehearsal(run: Run, stage: Stage, distillation: Distillation) -> str:
-    """The rehearsal on plain patches, two of each domain; running statistics are as before it."""
-    patches = run.patches(stage, PLAIN, batch=2 * len(run.caches), workers=0)
+    """The rehearsal on plain patches, up to two of each domain; it changes no statistics."""
+    size = min(run.origin.plan.batch, 2 * len(run.caches))
+    patches = run.patches(stage, PLAIN, batch=size, workers=0)
     before = {name: w.clone() for name, w in distillation.state_dict().items()}
     try:
         batch = run.fabric.to_device(next(patches.epoch(0)))

@@ -351,6 +351,15 @@ def test_16_bits_are_refused_where_the_processor_gets_gradients_wrong(tiny, fini
             run(recipe, cache, tmp_path / precision)
 
 
+def test_a_batch_of_one_that_norms_cannot_take_is_refused(tiny, finished, tmp_path):
+    """One sample, one voxel at the deepest level: no deviation to normalise by."""
+    deep = "stages.teacher.trained.teacher.settings.width=[4, 4, 4, 4, 4]"
+    recipe = tiny("plan.batch=1", "plan.window=[16, 16, 16]", deep)
+    recipe = replace(recipe, stages=recipe.stages[:1])
+    with pytest.raises(RecipeError, match="give a larger plan"):
+        run(recipe, {"": finished[0] / "cache"}, tmp_path / "run")
+
+
 def test_a_slice_wise_student_learns_from_a_volumetric_teacher(tiny, finished, tmp_path):
     recipe = tiny(
         "stages.student.trained.student.network=unet",
