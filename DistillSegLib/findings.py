@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import SimpleITK as sitk
 
 from DistillSegLib.comparison import volumes_by_value_ml
+from DistillSegLib.metrics import bounding_box
 from DistillSegLib.postprocessing import connected_parts
 from DistillSegLib.segmentations import Segmentation
+
+Box = tuple[slice, ...]  # along z, y, x
 
 
 @dataclass(frozen=True)
@@ -37,26 +39,32 @@ def findings(segmentation: Segmentation) -> list[Finding]:
     """One entry for each structure of the label table, in its order."""
     volumes = volumes_by_value_ml(segmentation.image)
     voxels = sitk.GetArrayViewFromImage(segmentation.image)
-    statistics = sitk.LabelShapeStatisticsImageFilter()
-    statistics.SetComputePerimeter(False)
-    statistics.Execute(segmentation.image)
-    boxes = {value: statistics.GetBoundingBox(value) for value in statistics.GetLabels()}
+    around = bounding_box(voxels != 0) or (slice(0, 0),) * 3
+    inside = voxels[around]
     found = []
     for label in segmentation.labels:
-        parts, border = 0, False
-        if label.value in boxes:
-            start, size = (
-                np.array(part)[::-1] for part in np.split(np.array(boxes[label.value]), 2)
+        box = bounding_box(inside == label.value)
+        parts = int(connected_parts(inside[box] == label.value).max()) if box else 0
+        found.append(
+            Finding(
+                label.value,
+                label.name,
+                volumes.get(label.value, 0.0),
+                parts,
+                box is not None and _reaches_border(box, around, voxels.shape),
             )
-            border = _reaches(start, size, voxels.shape)
-            box = tuple(slice(i, i + n) for i, n in zip(start, size))
-            parts = int(connected_parts(voxels[box] == label.value).max())
-        volume = volumes.get(label.value, 0.0)
-        found.append(Finding(label.value, label.name, volume, parts, border))
+        )
     return found
 
 
-def _reaches(start: np.ndarray, size: np.ndarray, shape: tuple[int, ...]) -> bool:
-    """Whether a box reaches the first or last slice; along an axis of one slice nothing does."""
-    long = np.array(shape) > 1
-    return bool(np.any(long & ((start == 0) | (start + size == shape))))
+def _reaches_border(
+    box: tuple[slice, ...], around: tuple[slice, ...], shape: tuple[int, ...]
+) -> bool:
+    """Whether a box within another reaches the first or last slice of an image.
+
+    Along an axis of a single slice nothing does.
+    """
+    return any(
+        n > 1 and (outer.start + inner.start == 0 or outer.start + inner.stop == n)
+        for inner, outer, n in zip(box, around, shape)
+    )

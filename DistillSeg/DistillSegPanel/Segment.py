@@ -185,8 +185,8 @@ class Segment(VTKObservationMixin):
         if now == self._told or self.run.machine.isActive:
             return
         self._told = now
-        if self.run.state is State.FAILED:
-            return  # the sentence of the failure stays
+        if self.run.state is State.FAILED:  # of choices that are not made any more
+            self.run.machine.to(State.IDLE)
         text, remedy = remedyOf(problem, self.panel)
         if problem is not None:
             self.panel.say(str(problem), "warning", "", text, remedy)

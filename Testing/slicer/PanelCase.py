@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock, skipUnless
 
+import SimpleITK as sitk
 import slicer
 from SlicerCase import SlicerCase
 
@@ -35,6 +37,7 @@ class PanelCase(SlicerCase):
         self.addCleanup(kept.stop)
         self.panel = self.openModule("DistillSeg").panel
         self.addCleanup(self.leaveModule)
+        self.addCleanup(self.waitForWorkers)
 
     def sample(self, name="sample"):
         node = slicer.util.loadVolume(str(SAMPLE))
@@ -42,10 +45,48 @@ class PanelCase(SlicerCase):
         slicer.app.processEvents()
         return node
 
+    def waitForWorkers(self):
+        """A cancelled worker may still end what it cannot interrupt."""
+        self.waitUntil(lambda: not self.workers(), 30, "A worker goes on.")
+
+    def workers(self):
+        return [thread for thread in threading.enumerate() if thread.name == "DistillSeg"]
+
+    def large(self, margin=60, name="head"):
+        """A volume much larger than the model's field of view, with the sample in its middle."""
+        image = sitk.ConstantPad(sitk.ReadImage(str(SAMPLE)), [margin] * 3, [margin] * 3, 0)
+        path = self.home / f"{name}.nii.gz"
+        sitk.WriteImage(image, str(path))
+        node = slicer.util.loadVolume(str(path))
+        node.SetName(name)
+        slicer.app.processEvents()
+        return node
+
+    def startLong(self):
+        """Begin a run that takes seconds, so that there is a mid-run."""
+        volumeNode = self.large(75)
+        self.choose(volumeNode, REFERENCE)
+        self.panel.parameters.forceScope = True
+        self.panel.segment.ui.segmentButton.click()
+        self.assertTrue(self.panel.busy, self.panel.said)
+        self.waitFor(0.3)
+        self.assertTrue(self.panel.busy, self.panel.said)
+        return volumeNode
+
     def choose(self, volumeNode=None, model=FAST):
         self.panel.parameters.model = model
         self.panel.parameters.inputVolume = volumeNode or self.sample()
 
     def segment(self, seconds=60):
+        """Click, and wait for the result and what is said about it."""
         self.panel.segment.ui.segmentButton.click()
         self.waitUntil(lambda: not self.panel.busy, seconds, self.panel.said)
+        self.waitUntil(lambda: self.panel.results.findings.isCurrent, seconds)
+        self.settle()
+
+    def settle(self):
+        """Let what comes "soon" after a change happen."""
+        self.waitFor(0.1)
+
+    def nodes(self, kind="vtkMRMLNode"):
+        return [node.GetID() for node in slicer.util.getNodesByClass(kind)]

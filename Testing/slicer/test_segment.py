@@ -1,0 +1,394 @@
+"""The section Segment: choices, estimates, one button, and a sentence for every bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import qt
+import slicer
+import vtk
+from DistillSegPanel import Outputs
+from DistillSegPanel.Calls import Call
+from DistillSegPanel.Parameters import RegionKind
+from DistillSegPanel.Remedies import ownBox
+from DistillSegPanel.State import MOVES, Machine, State, lookOf
+from PanelCase import FAST, REFERENCE, PanelCase, needsEngine
+from vtk.util.numpy_support import vtk_to_numpy
+
+
+class SegmentCase(PanelCase):
+    def setUp(self):
+        super().setUp()
+        self.section = self.panel.segment
+        self.ui = self.section.ui
+
+    def volume(self, shape=(20, 30, 20), name="made", kind="vtkMRMLScalarVolumeNode"):
+        voxels = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+        node = slicer.util.addVolumeFromArray(voxels, name=name, nodeClassName=kind)
+        self.settle()
+        return node
+
+    def crosshairToMiddle(self):
+        """Into the structure, as a user does who holds Shift over it."""
+        bounds = [0.0] * 6
+        self.panel.parameters.inputVolume.GetRASBounds(bounds)
+        position = [(low + high) / 2 for low, high in zip(bounds[::2], bounds[1::2])]
+        crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+        crosshair.SetCrosshairRAS(*position)
+        return position
+
+    def refused(self, *words):
+        """The button is off, and its reason, which the panel says too, has all the words."""
+        self.settle()
+        self.assertFalse(self.ui.segmentButton.enabled)
+        for word in words:
+            self.assertIn(word, self.panel.said)
+        self.assertEqual(self.ui.segmentButton.toolTip, self.panel.said)
+
+    def clickRemedy(self, text):
+        button = self.panel.ui.remedyButton
+        self.assertEqual(button.text, text)
+        button.click()
+        self.settle()
+
+
+class StateTest(SegmentCase):
+    def test_only_moves_of_the_table_are_possible(self):
+        for state in State:
+            for other in State:
+                machine = Machine()
+                machine.state = state
+                if other in MOVES[state]:
+                    machine.to(other)
+                    self.assertIs(machine.state, other)
+                else:
+                    with self.assertRaises(RuntimeError):
+                        machine.to(other)
+
+    def test_a_run_cannot_begin_twice_and_cancel_is_seen(self):
+        self.assertFalse(Machine().isActive)
+        self.assertEqual(lookOf(State.RUNNING).button, "Cancel")
+        self.assertFalse(lookOf(State.CANCELLING).isEnabled)
+        self.assertFalse(lookOf(State.IDLE, "No volume.").isEnabled)
+        self.assertEqual(lookOf(State.IDLE, "No volume.").toolTip, "No volume.")
+        self.assertFalse(lookOf(State.FAILED, "", isBusy=True).isEnabled)
+        self.assertTrue(lookOf(State.FAILED).isEnabled)
+
+
+class ChoicesTest(SegmentCase):
+    def test_the_volume_behind_the_views_is_the_default(self):
+        self.volume(name="first")
+        second = self.sample("second")  # loading shows it
+        self.panel.parameters.inputVolume = None
+        self.leaveModule()
+        self.openModule("DistillSeg")
+        self.assertIs(self.ui.inputSelector1.currentNode(), second)
+
+    def test_a_volume_loaded_while_the_module_is_open_is_chosen(self):
+        self.assertIsNone(self.panel.parameters.inputVolume)
+        node = self.sample()
+        self.settle()
+        self.assertIs(self.panel.parameters.inputVolume, node)
+        self.assertIn("35 × 50 × 36 voxels of 1 × 1 × 1 mm", self.ui.inputSelector1.toolTip)
+
+    def test_one_row_for_a_model_of_one_channel(self):
+        self.choose()
+        self.assertTrue(self.ui.inputSelector1.isVisibleTo(self.panel.widget))
+        self.assertFalse(self.ui.inputSelector2.isVisibleTo(self.panel.widget))
+        self.assertEqual(self.ui.inputLabel1.text, "Input volume:")
+
+    def test_the_estimate_is_there_before_the_run(self):
+        self.choose()
+        self.assertIn("not measured here yet", self.ui.estimateLabel.text)
+        self.assertRegex(self.ui.estimateLabel.text, r"≈ \d+\.\d s, \d+ MB")
+
+    def test_choices_are_kept_in_the_parameter_node(self):
+        self.choose()
+        self.ui.threadsBox.value = 3
+        self.ui.forceScopeBox.checked = True
+        self.assertEqual(self.panel.parameters.threads, 3)
+        self.assertTrue(self.panel.parameters.forceScope)
+        roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "mine")
+        self.panel.parameters.regionKind = RegionKind.ROI
+        self.ui.roiSelector.setCurrentNode(roi)
+        self.assertIs(self.panel.parameters.roi, roi)
+
+
+class BadInputTest(SegmentCase):
+    def test_no_volume(self):
+        self.refused("No volume is selected")
+
+    def test_no_model(self):
+        self.sample()
+        self.panel.parameters.model = ""
+        self.refused("No model is chosen")
+
+    def test_a_model_that_is_not_on_this_computer(self):
+        self.choose(model="liver-fast@2.0.0")
+        self.refused("'liver-fast@2.0.0' is not on this computer")
+
+    def test_an_empty_volume(self):
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "hollow")
+        self.choose(node)
+        self.refused("'hollow' holds no voxels")
+
+    def test_a_label_map(self):
+        self.choose(self.volume(name="labels", kind="vtkMRMLLabelMapVolumeNode"))
+        self.refused("'labels' is a label map")
+
+    def test_a_vector_volume(self):
+        self.choose(self.volume((9, 9, 9, 3), "colour", "vtkMRMLVectorVolumeNode"))
+        self.refused("3 numbers in each voxel", "Vector to Scalar Volume")
+
+    def test_a_region_that_is_not_drawn(self):
+        self.choose()
+        self.panel.parameters.regionKind = RegionKind.ROI
+        self.refused("No region is selected")
+        self.panel.parameters.roi = slicer.mrmlScene.AddNewNodeByClass(
+            "vtkMRMLMarkupsROINode", "box"
+        )
+        self.refused("'box' is not drawn yet")
+
+    def test_a_foreign_segmentation_is_never_an_output(self):
+        foreign = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "manual")
+        foreign.GetSegmentation().AddEmptySegment("mine", "mine")
+        self.choose()
+        self.ui.outputSelector.setCurrentNode(foreign)
+        self.refused("'manual' holds segments that DistillSeg did not make")
+        self.ui.outputSelector.setCurrentNode(None)
+        self.settle()
+        self.assertTrue(self.ui.segmentButton.enabled)
+        self.assertEqual(self.panel.said, "")
+
+    def test_a_single_slice_and_strange_values_are_warned_about(self):
+        node = self.volume((1, 40, 40), "slice")
+        self.choose(node)
+        self.segment()
+        self.assertIn("single slice", self.panel.said)
+        self.assertEqual(self.panel.state, State.IDLE)
+
+    def test_another_modality_is_warned_about(self):
+        node = self.sample()
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+        key = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
+        hierarchy.SetItemAttribute(hierarchy.GetItemByDataNode(node), key, "CT")
+        self.choose(node)
+        self.segment()
+        self.assertIn("modality CT", self.panel.said)
+
+
+class RemedyTest(SegmentCase):
+    def test_a_bending_transform_is_hardened_in_a_copy(self):
+        node = self.sample()
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode", "bend")
+        grid = vtk.vtkImageData()
+        grid.SetDimensions(4, 4, 4)
+        grid.SetOrigin(-100, -100, -100)
+        grid.SetSpacing(80, 80, 80)
+        grid.AllocateScalars(vtk.VTK_DOUBLE, 3)
+        vtk_to_numpy(grid.GetPointData().GetScalars())[:] = 2.0
+        bending = vtk.vtkBSplineTransform()
+        bending.SetCoefficientData(grid)
+        transform.SetAndObserveTransformFromParent(bending)
+        node.SetAndObserveTransformNodeID(transform.GetID())
+        self.choose(node)
+        self.refused("which bends space")
+        self.clickRemedy("Use a hardened copy")
+        copy = self.panel.parameters.inputVolume
+        self.assertIsNot(copy, node)
+        self.assertIsNone(copy.GetParentTransformNode())
+        self.assertEqual(node.GetParentTransformNode(), transform)
+        self.assertTrue(self.ui.segmentButton.enabled, self.panel.said)
+
+    def test_of_a_sequence_the_current_frame_is_used(self):
+        first, second = self.sample("one"), self.sample("two")
+        sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "beating")
+        for number, node in enumerate((first, second)):
+            sequence.SetDataNodeAtValue(node, str(number))
+        self.panel.parameters.model = FAST
+        self.ui.inputSelector1.setCurrentNode(sequence)
+        self.refused("'beating' is a sequence of volumes")
+        self.assertIs(self.ui.inputSelector1.currentNode(), sequence)
+        self.clickRemedy("Use its current frame")
+        frame = self.panel.parameters.inputVolume
+        self.assertTrue(frame.IsA("vtkMRMLScalarVolumeNode"))
+        self.assertIs(self.ui.inputSelector1.currentNode(), frame)
+        self.assertTrue(self.ui.segmentButton.enabled, self.panel.said)
+
+    def test_a_removed_sequence_is_let_go(self):
+        sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "beating")
+        self.settle()
+        self.ui.inputSelector1.setCurrentNode(sequence)
+        slicer.mrmlScene.RemoveNode(sequence)
+        self.refused("No volume is selected")
+
+    def test_a_large_volume_is_offered_the_model_s_box_at_the_crosshair(self):
+        self.choose(self.large())
+        self.refused("give the region", "hippocampus")
+        self.screenshot("segment-offers-the-box")
+        position = self.crosshairToMiddle()
+        self.clickRemedy("Place the model's box")
+        roi = self.panel.parameters.roi
+        self.assertEqual(self.panel.parameters.regionKind, RegionKind.MODEL_BOX)
+        np.testing.assert_allclose(roi.GetCenter(), position, atol=1)
+        self.assertTrue(self.ui.placeBoxButton.isVisibleTo(self.panel.widget))
+        self.assertTrue(self.ui.segmentButton.enabled, self.panel.said)
+
+    def test_the_box_moves_with_another_click_and_leaves_the_user_s_alone(self):
+        self.choose(self.large())
+        mine = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "mine")
+        mine.SetCenter(1, 2, 3)
+        self.panel.parameters.roi = mine
+        self.section.region.onPlaceBox()
+        first = self.panel.parameters.roi
+        self.section.region.onPlaceBox()
+        self.assertIs(self.panel.parameters.roi, first)
+        self.assertIs(ownBox(), first)
+        self.assertIsNot(first, mine)
+        self.assertEqual(tuple(mine.GetCenter()), (1, 2, 3))
+
+    def test_dragging_the_box_renews_what_is_said(self):
+        self.choose(self.large())
+        self.section.region.onPlaceBox()
+        self.settle()
+        self.assertTrue(self.ui.segmentButton.enabled)
+        self.panel.parameters.roi.SetSize(150, 150, 150)
+        self.refused("give the region")
+
+    def test_whoever_knows_better_segments_the_whole_volume(self):
+        self.choose(self.large())
+        self.settle()
+        self.ui.forceScopeBox.checked = True
+        self.settle()
+        self.assertTrue(self.ui.segmentButton.enabled, self.panel.said)
+
+    def test_an_absent_engine_is_installed_with_one_click(self):
+        from unittest import mock
+
+        from DistillSegPanel import Install
+
+        self.choose()
+        declined = Install.InstallError("Without it no model runs.", "declined", "pip install x")
+
+        def refuse():
+            raise declined
+
+        with mock.patch.object(self.panel.work, "_install", refuse):
+            self.ui.segmentButton.click()
+        self.assertEqual(self.panel.state, State.FAILED)
+        self.assertEqual(self.panel.said, "Without it no model runs.")
+        self.assertEqual(self.panel.ui.remedyButton.text, "Install the engine")
+        self.panel.ui.detailsButton.click()
+        self.assertIn("pip install x", self.panel.ui.detailsLabel.text)
+        self.screenshot("segment-without-engine")
+        self.assertTrue(self.ui.segmentButton.enabled)
+        self.panel.ui.remedyButton.click()  # it is there in truth
+        self.assertIn("is installed", self.panel.said)
+
+
+@needsEngine
+class RunTest(SegmentCase):
+    def test_the_sample_is_segmented_in_the_model_s_box(self):
+        self.choose(self.large())
+        self.crosshairToMiddle()
+        self.section.region.onPlaceBox()
+        self.segment()
+        node = self.panel.parameters.outputSegmentation
+        found = self.panel.results.findings.bySegment
+        self.assertTrue(all(1 < f.volume_ml < 2.5 for f in found.values()), found)
+        self.assertIn("roiNode=", self.panel.logic.copyPython())
+        self.assertEqual(Outputs.modelOf(node), FAST)
+        self.screenshot("segment-in-the-box")
+
+    def test_ctrl_return_segments_and_cancels(self):
+        self.choose()
+        self.section.onShortcut()
+        self.assertTrue(self.panel.busy)
+        self.assertEqual(self.ui.segmentButton.text, "Cancel")
+        self.section.onShortcut()
+        self.assertEqual(self.panel.state, State.CANCELLING)
+        self.section.onShortcut()  # nothing more
+        self.waitUntil(lambda: not self.panel.busy, 10)
+        self.assertEqual(self.panel.said, "Cancelled; nothing was written.")
+        self.assertEqual(self.nodes("vtkMRMLSegmentationNode"), [])
+
+    def test_in_mid_run_it_tells_progress_and_takes_no_choices(self):
+        self.startLong()
+        self.waitFor(0.5)
+        self.assertTrue(self.panel.busy)
+        self.assertFalse(self.ui.inputSelector1.enabled)
+        self.assertFalse(self.panel.models.ui.modelsList.enabled)
+        self.assertGreater(self.ui.progressBar.value, 0)
+        self.assertIn("%", self.ui.progressBar.text)
+        self.assertIn("…", self.panel.said)
+        self.screenshot("segment-running")
+        self.ui.segmentButton.click()
+        self.waitUntil(lambda: not self.panel.busy, 10)
+
+    def test_cancel_stops_within_half_a_second(self):
+        import time
+
+        self.startLong()
+        before = time.perf_counter()
+        self.ui.segmentButton.click()
+        self.waitUntil(lambda: not self.panel.busy, 10)
+        self.assertLess(time.perf_counter() - before, 0.8)  # 0.5, and the test's own loop
+        self.assertEqual(self.panel.state, State.IDLE)
+
+    def test_the_next_run_updates_the_same_output(self):
+        self.choose()
+        self.segment()
+        first = self.nodes("vtkMRMLSegmentationNode")
+        self.segment()
+        self.assertEqual(self.nodes("vtkMRMLSegmentationNode"), first)
+        self.assertIn("on this computer", self.ui.estimateLabel.text)
+
+    def test_an_edited_output_stays_beside_the_next(self):
+        self.choose()
+        self.segment()
+        node = self.panel.parameters.outputSegmentation
+        node.GetSegmentation().RemoveSegment("DistillSeg_1")
+        self.segment()
+        other = self.panel.parameters.outputSegmentation
+        self.assertIsNot(other, node)
+        self.assertEqual(node.GetSegmentation().GetNumberOfSegments(), 1)
+
+    def test_another_patient_or_model_gets_an_output_of_its_own(self):
+        self.choose()
+        self.segment()
+        first = self.panel.parameters.outputSegmentation
+        self.ui.inputSelector1.setCurrentNode(self.sample("second"))
+        self.assertIsNone(self.panel.parameters.outputSegmentation)
+        self.segment()
+        second = self.panel.parameters.outputSegmentation
+        self.panel.models.choose(REFERENCE)
+        self.segment()
+        third = self.panel.parameters.outputSegmentation
+        self.assertEqual(len({first.GetID(), second.GetID(), third.GetID()}), 3)
+        self.assertTrue(
+            all(n.GetSegmentation().GetNumberOfSegments() == 2 for n in (first, second))
+        )
+
+    def test_show_3d_follows_the_user(self):
+        self.choose()
+        self.segment()
+        node = self.panel.parameters.outputSegmentation
+        surface = "Closed surface"
+        self.assertTrue(node.GetSegmentation().ContainsRepresentation(surface))
+        self.ui.show3DButton.click()
+        self.assertFalse(self.panel.parameters.show3D)
+        self.ui.inputSelector1.setCurrentNode(self.sample("second"))
+        self.segment()
+        other = self.panel.parameters.outputSegmentation
+        self.assertFalse(other.GetSegmentation().ContainsRepresentation(surface))
+
+    def test_copy_python_repeats_the_call(self):
+        node = self.sample()
+        self.choose(node)
+        self.segment()
+        text = self.panel.logic.copyPython()
+        self.assertEqual(self.panel.work.lastCall, Call((node,), FAST))
+        names = {"slicer": slicer}
+        exec(text, names)
+        self.assertIs(names["segmentationNode"], self.panel.parameters.outputSegmentation)
+        self.panel._header.actions["python"].trigger()
+        self.assertEqual(qt.QApplication.clipboard().text(), text)
