@@ -95,6 +95,7 @@ def test_importance_per_slice_gives_every_slice_the_same_say():
     ("student", "teacher", "expected"),
     [
         ([1, 3, 2, 6], [2, 4], 0),  # averages
+        ([0, 0, 0, 4, 2, 2, 2, 2], [1, 2], 0),  # of all four, not of the two in the middle
         ([2, 4], [2, 2.5, 3.5, 4], 0),  # linear interpolation, half-pixel centres
     ],
 )
@@ -257,6 +258,16 @@ def test_focal_dice_of_four_voxels():
     assert FocalDice()(given, student).item() == pytest.approx(0.5 * focal + 0.5 * dice, abs=1e-5)
     assert FocalDice(dice=0.0)(given, student).item() == pytest.approx(0.5 * focal, abs=1e-6)
     assert FocalDice(focal=0.0)(given, student).item() == pytest.approx(0.5 * dice, abs=1e-6)
+
+
+def test_focal_dice_sums_over_the_whole_batch():
+    logits = torch.tensor([[2.0, 0, 1, 0], [0, 3, 0, 1]]).reshape(2, 1, 1, 1, 4)
+    logits = torch.cat((logits, -logits), dim=1)
+    label = torch.tensor([[0, 1, 1, 1], [0, 0, 0, 1]]).reshape(2, 1, 1, 4)
+    side_by_side = (torch.cat(tuple(each)[:2], dim=-1)[None] for each in (logits, label))
+    one, of_one = side_by_side
+    found = FocalDice()(batch_of(label), View(logits)).item()
+    assert found == pytest.approx(FocalDice()(batch_of(of_one), View(one)).item(), abs=1e-6)
 
 
 def test_focal_dice_of_three_classes_averages_the_structures():

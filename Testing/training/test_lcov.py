@@ -214,6 +214,17 @@ def test_a_coarser_teacher_is_interpolated_to_the_students_grid():
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
 
 
+def test_a_coarser_teacher_is_interpolated_linearly():
+    term = MultiScale(("decoder/0",), (1.0,))
+
+    def row(*values: float) -> View:
+        logits = torch.tensor([values, [0.0] * len(values)])[None, :, None, None]
+        return View(logits, {"decoder/0": torch.ones(1, 1, 1, 1, len(values))})
+
+    coarse = term(NOTHING, row(1, 2, 3, 4), row(0, 4)).item()
+    assert coarse == pytest.approx(term(NOTHING, row(1, 2, 3, 4), row(0, 1, 3, 4)).item())
+
+
 def test_a_silent_voxel_keeps_finite_logits_and_gradients():
     student = View(torch.randn(1, 3, 2, 2, 2).requires_grad_(), {})
     silent = View(student.logits, {"decoder/0": torch.zeros(1, 4, 2, 2, 2, requires_grad=True)})
