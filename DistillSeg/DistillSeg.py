@@ -47,6 +47,7 @@ class DistillSeg(ScriptedLoadableModule):
             "Vanderbilt University Medical Center; CC BY-SA 4.0). Each model's card names its data."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", registerLayout)
 
 
 def registerSampleData():
@@ -67,6 +68,14 @@ def registerSampleData():
         checksums="SHA256:" + hashlib.sha256(path.read_bytes()).hexdigest(),
         nodeNames="Hippocampus sample",
     )
+
+
+def registerLayout():
+    """Make the views of a comparison known, so that a saved scene opens with them."""
+    findLibrary()
+    from DistillSegPanel import CompareLayout
+
+    CompareLayout.register()
 
 
 class DistillSegWidget(ScriptedLoadableModuleWidget):

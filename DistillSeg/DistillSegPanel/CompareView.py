@@ -66,11 +66,11 @@ class CompareView:
         Layout.setBackground(self._volume(), self._plane)
         self._showDifference(None)
         if not wasOpen:
-            slicer.app.layoutManager().connect("layoutChanged(int)", self._onLayout)
+            slicer.app.layoutManager().connect("layoutChanged(int)", self.onLayout)
             self._plot = Layout.plotView()
             if self._plot is not None:
                 self._plot.connect(
-                    "dataSelected(vtkStringArray*,vtkCollection*)", self._onPlotClicked
+                    "dataSelected(vtkStringArray*,vtkCollection*)", self.onPlotClicked
                 )
         Layout.look3D()
         return True
@@ -81,10 +81,10 @@ class CompareView:
             return
         self.isOpen = False
         self.setBlinking(False)
-        slicer.app.layoutManager().disconnect("layoutChanged(int)", self._onLayout)
+        slicer.app.layoutManager().disconnect("layoutChanged(int)", self.onLayout)
         if self._plot is not None:
             self._plot.disconnect(
-                "dataSelected(vtkStringArray*,vtkCollection*)", self._onPlotClicked
+                "dataSelected(vtkStringArray*,vtkCollection*)", self.onPlotClicked
             )
             self._plot = None
         self.display.leave()
@@ -135,14 +135,14 @@ class CompareView:
         """Show A and B in turns in the view of A, twice a second."""
         if self._timer is not None:
             self._timer.stop()
-            self._timer.disconnect("timeout()", self._onBlink)
+            self._timer.disconnect("timeout()", self.onBlink)
             self._timer.deleteLater()
             self._timer = None
         self.display.blinkingB = False if isOn else None
         if isOn:
             self._timer = qt.QTimer()
             self._timer.setInterval(BLINK_MS)
-            self._timer.connect("timeout()", self._onBlink)
+            self._timer.connect("timeout()", self.onBlink)
             self._timer.start()
         if self.isOpen:
             self.display.apply()
@@ -189,15 +189,15 @@ class CompareView:
         known = self._ids[which]
         return known[label.value - 1] if label is not None else None
 
-    def _onBlink(self):
+    def onBlink(self):
         self.display.blinkingB = not self.display.blinkingB
         self.display.apply()
 
-    def _onLayout(self, _number):
+    def onLayout(self, _number):
         if self.isOpen and not Layout.isShown():
             self.close()
 
-    def _onPlotClicked(self, seriesIds, selections):
+    def onPlotClicked(self, seriesIds, selections):
         index = DisagreementPlot.sliceAt(seriesIds, selections)
         if index is not None and self.isOpen:
             self.worst.goTo(index)

@@ -4,8 +4,9 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from DistillSegPanel import ComparisonTable, DifferenceMap, ReferenceModel
+from DistillSegPanel import ComparisonTable, DifferenceMap
 from DistillSegPanel.CompareDisplay import A_FILLED, B_FILLED, SIDE_BY_SIDE
+from DistillSegPanel.CompareInputs import CompareInputs
 from DistillSegPanel.CompareRun import CompareRun
 from DistillSegPanel.CompareView import CompareView
 from DistillSegPanel.Matching import Matching, keepPairs, keptPairs
@@ -19,7 +20,7 @@ class Comparison:
     """Choosers, table and steering; see `CompareRun` for the work and `CompareView` for the views.
 
     Attributes:
-        run, view: those two.
+        run, view: those two; inputs: the choice of A and B.
         table: of the metrics.
     """
 
@@ -29,6 +30,7 @@ class Comparison:
         self.run = CompareRun(panel, self.onCompared, panel.changed, self.onProgress)
         self.view = CompareView(panel, self.onMoved, self.onLeft)
         self.matching = Matching(self.ui.matchingTable, self.onPairs)
+        self.inputs = CompareInputs(panel, self.ui, self.run, self.compare)
         self.table = MetricsTable(self.ui.metricsTable, self.onRow)
         self._pairs = None  # of the comparison that runs
         self._shown = None  # the table node and its state that the table shows
@@ -42,17 +44,12 @@ class Comparison:
         for text in (_("Side by side"), _("A filled, B outlined"), _("B filled, A outlined")):
             ui.styleBox.addItem(text)
         ui.matchingTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
-        ui.matchingGroup.collapsed = True
+        ui.matchingButton.collapsed = True
         ui.progressBar.hide()
         ui.notesLabel.hide()
 
     def _connect(self):
         ui = self.ui
-        ui.selectorA.connect("currentNodeChanged(vtkMRMLNode*)", self.onChosen)
-        ui.selectorB.connect("currentNodeChanged(vtkMRMLNode*)", self.onChosen)
-        ui.referenceButton.connect("clicked(bool)", self.onReference)
-        ui.loadButton.connect("clicked(bool)", self.onLoad)
-        ui.toleranceBox.connect("valueChanged(double)", self.onTolerance)
         ui.compareButton.connect("clicked(bool)", self.onCompareButton)
         ui.previousButton.connect("clicked(bool)", self.onPrevious)
         ui.nextButton.connect("clicked(bool)", self.onNext)
@@ -80,74 +77,29 @@ class Comparison:
         self.matching.clear()
         self.table.cleanup()
 
+    def sceneClosing(self):
+        """The scene is about to close: leave the views while its nodes are there."""
+        self.view.forget()
+        self.matching.clear()
+
     def sceneChanged(self):
         """Nodes came or went, or a scene was opened."""
-        self._chooseDefaults()
+        self.inputs.chooseDefaults()
         self._resume()
 
     def update(self):
         """Show the choices, the table and what can be done."""
-        ui, parameters = self.ui, self.panel.parameters
+        parameters = self.panel.parameters
         gone = [n for n in (self.view.a, self.view.b) if n is not None and n.GetScene() is None]
         other = (parameters.compareA, parameters.compareB) != (self.view.a, self.view.b)
         if gone or (other and self.view.comparison is not None and not self.run.isActive):
             self.view.forget()
             self.matching.clear()
-        ui.selectorA.setCurrentNode(parameters.compareA)
-        ui.selectorB.setCurrentNode(parameters.compareB)
-        ui.toleranceBox.value = parameters.toleranceMm
+        self.inputs.update(parameters, self.run.isActive)
         self._showTable(parameters.comparisonTable)
         self._showState(parameters)
 
     # What users do
-
-    def onChosen(self, _node=None):
-        """Another A or B."""
-        parameters = self.panel.parameters
-        if parameters is not None and not self.panel.updating:
-            parameters.compareA = self.ui.selectorA.currentNode()
-            parameters.compareB = self.ui.selectorB.currentNode()
-
-    def onTolerance(self, value):
-        if self.panel.parameters is not None and not self.panel.updating:
-            self.panel.parameters.toleranceMm = value
-
-    def onReference(self, _checked=False):
-        """Run the large model on the volume of A and compare."""
-        parameters = self.panel.parameters
-        a = parameters.compareA
-        try:
-            call = ReferenceModel.callFor(parameters, self.panel.modelList, a)
-        except ReferenceModel.PackageError as problem:
-            self.panel.say(str(problem), "error")
-            return
-        self.run.segment(call, self.onReferenceDone)
-
-    def onReferenceDone(self, segmentationNode):
-        self.panel.parameters.compareB = segmentationNode
-        self.compare()
-
-    def onLoad(self, _checked=False):
-        """Choose a file that holds a reference."""
-        path = qt.QFileDialog.getOpenFileName(
-            self.ui.loadButton.window(),
-            _("Load a reference segmentation"),
-            "",
-            _("Segmentations") + " (*.seg.nrrd *.nrrd *.nii.gz *.nii *.mha *.stl *.vtm)",
-        )
-        if path:
-            self.loadReference(path)
-
-    def loadReference(self, path):
-        """Load a segmentation or a label map and take it as B."""
-        try:
-            node = slicer.util.loadSegmentation(path)
-        except RuntimeError:
-            self.panel.say(
-                _("'{path}' could not be loaded as a segmentation.").format(path=path), "error"
-            )
-            return
-        self.panel.parameters.compareB = node
 
     def onCompareButton(self, _checked=False):
         """The one button: compare, or cancel."""
@@ -232,6 +184,7 @@ class Comparison:
         self._showNotes(comparison)
         self._open()
         self._chooseFirst(parameters)
+        self._tell(a, b)
 
     def onMoved(self):
         worst, parameters = self.view.worst, self.panel.parameters
@@ -265,6 +218,15 @@ class Comparison:
             self.table.select(number)
             self.view.choose(rows[number], index if isKnown else None)
 
+    def _tell(self, a, b):
+        sentence = _("'{a}' and '{b}' are compared.").format(a=a.GetName(), b=b.GetName())
+        if self.table.worst is not None:
+            row = self.table.rows[self.table.worst]
+            sentence += " " + _("Lowest Dice: {dice:.3f}, {structure}.").format(
+                dice=row["dice"], structure=row["structure"]
+            )
+        self.panel.say(sentence)
+
     def _resume(self):
         """Show again what was compared when the module was left or the scene was saved."""
         parameters, view = self.panel.parameters, self.view
@@ -276,18 +238,6 @@ class Comparison:
             self._open()
         else:
             self.compare(keptPairs(parameters.comparisonTable))
-
-    def _chooseDefaults(self):
-        """A is our output; B the only other segmentation, if there is one."""
-        parameters = self.panel.parameters
-        if parameters.compareA is None:
-            parameters.compareA = parameters.outputSegmentation
-        if parameters.compareB is None and parameters.compareA is not None:
-            nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-            hidden = (parameters.compareA, parameters.difference)
-            others = [n for n in nodes if not n.GetHideFromEditors() and n not in hidden]
-            if len(others) == 1:
-                parameters.compareB = others[0]
 
     def _showTable(self, node):
         shown = (node, node.GetMTime() if node is not None else 0)
@@ -311,13 +261,6 @@ class Comparison:
             if hasBoth
             else _("Choose A and B first; any two segmentations of the scene.")
         )
-        why = ReferenceModel.why(parameters, self.panel.modelList, parameters.compareA)
-        ui.referenceButton.enabled = isFree and not why
-        ui.referenceButton.toolTip = why or _(
-            "Runs the large model that stands behind the fast one, and compares."
-        )
-        for widget in (ui.selectorA, ui.selectorB, ui.loadButton, ui.toleranceBox):
-            widget.enabled = not isActive
         ui.progressBar.setVisible(isActive)
         for widget in (ui.previousButton, ui.nextButton, ui.blinkButton, ui.planeBox, ui.styleBox):
             widget.enabled = view.isOpen
@@ -326,7 +269,7 @@ class Comparison:
         ui.copyButton.enabled = bool(self.table.rows)
         ui.viewButton.enabled = view.comparison is not None
         ui.viewButton.text = _("Leave views") if view.isOpen else _("Show views")
-        ui.matchingGroup.enabled = view.comparison is not None and isFree
+        ui.matchingButton.enabled = view.comparison is not None and isFree
         if view.comparison is None:
             ui.sliceLabel.text = ""
             ui.notesLabel.hide()

@@ -41,14 +41,14 @@ class Matching:
             box.toolTip = _("The structure of B that is compared with '{name}'.").format(
                 name=label.name
             )
-            box.connect("activated(int)", self._onActivated)
+            box.connect("activated(int)", self.onActivated)
             self._widget.setCellWidget(number, 1, box)
             self._boxes.append((label.value, box))
 
     def clear(self):
         """Show nothing."""
         for _value, box in self._boxes:
-            box.disconnect("activated(int)", self._onActivated)
+            box.disconnect("activated(int)", self.onActivated)
         self._boxes = []
         self._widget.setRowCount(0)
 
@@ -58,7 +58,7 @@ class Matching:
         taken = {value for _other, value in found}
         return found + [(None, value) for value in self._valuesB[1:] if value not in taken]
 
-    def _onActivated(self, _index):
+    def onActivated(self, _index):
         self._onChange(self.pairs())
 
 

@@ -8,7 +8,8 @@ from slicer.i18n import tr as _
 from DistillSegPanel.ComparisonTable import POSITION
 
 KEYS = ("structure", "dice", "hd95_mm", "nsd", "volume_a_ml", "difference_percent", POSITION)
-BAR = (30, 8)  # pixels
+BAR = (16, 8)  # pixels
+MOST_ROWS = 8  # without scrolling
 RIGHT = 0x82  # Qt::AlignRight | Qt::AlignVCenter
 
 
@@ -33,6 +34,7 @@ class MetricsTable:
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         header.setSectionsClickable(True)
+        header.setHighlightSections(False)
         header.setSortIndicatorShown(True)
         header.setSortIndicator(1, qt.Qt.AscendingOrder)
         header.connect("sectionClicked(int)", self._onSort)
@@ -75,6 +77,8 @@ class MetricsTable:
                 if share is not None and not math.isnan(share):
                     item.setIcon(qt.QIcon(_bar(share, self._widget.palette)))
                 self._widget.setItem(place, column, item)
+        self._widget.resizeRowsToContents()
+        _fitHeight(self._widget)
         self._widget.clearSelection()
         self._filling = False
         if chosen is not None:
@@ -113,7 +117,7 @@ def sortedOrder(rows, column, isDescending):
 
 def _cells(row):
     """Text and length of the bar, for each column of the panel's table."""
-    volumes = f"{_number(row['volume_a_ml'], 2)} / {_number(row['volume_b_ml'], 2)}"
+    volumes = f"{_number(row['volume_a_ml'], 2)}\n{_number(row['volume_b_ml'], 2)}"
     return (
         (row["structure"], None),
         (_number(row["dice"], 3), row["dice"]),
@@ -123,6 +127,13 @@ def _cells(row):
         (_number(row["difference_percent"], 1, sign=True), None),
         (_number(row[POSITION], 1), None),
     )
+
+
+def _fitHeight(widget):
+    """As high as its rows, up to `MOST_ROWS` of them."""
+    rows = range(max(1, min(MOST_ROWS, widget.rowCount)))
+    height = sum(widget.rowHeight(number) for number in rows) or widget.fontMetrics().height()
+    widget.setFixedHeight(widget.horizontalHeader().sizeHint.height() + height + 4)
 
 
 def _toolTip(row):

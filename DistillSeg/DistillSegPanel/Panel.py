@@ -27,7 +27,7 @@ from DistillSegPanel.Header import Header
 from DistillSegPanel.ModelList import ModelList
 from DistillSegPanel.Status import Status
 
-SECTIONS = ("Models", "Segment", "Results", "Comparison", "Editing", "Export", "Batch")
+SECTIONS = ("Models", "Segment", "Results", "Comparison", "Editing", "Export", "Batch", "Live")
 KNOWN = ("Models", "Segment", "Results", "Comparison", "Editing", "Export", "Batch", "Live")
 OPEN = ("Models", "Segment", "Results")  # the others are folded at first
 SOON_MS = 30  # within which changes of the scene are taken together
@@ -167,6 +167,9 @@ class Panel(VTKObservationMixin):
         self.addObserver(scene, scene.NodeRemovedEvent, self.changedSoon)
 
     def _onSceneStartClose(self, _caller, _event):
+        for section in self.sections:
+            if hasattr(section, "sceneClosing"):
+                section.sceneClosing()
         for section in self.sections:
             if hasattr(section, "sceneClosing"):
                 section.sceneClosing()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from unittest import mock
 
 import numpy as np
 import qt
@@ -11,18 +12,26 @@ import SimpleITK as sitk
 import slicer
 import vtk
 from PanelCase import FAST, REFERENCE, SAMPLE, PanelCase, needsEngine
-from SlicerCase import SlicerCase
 
 import DistillSeg
 
 DistillSeg.findLibrary()
 
-from DistillSegPanel import CompareLayout, ComparisonTable, DisagreementPlot, Segments  # noqa: E402
+from DistillSegPanel import (  # noqa: E402
+    CompareLayout,
+    ComparisonTable,
+    DifferenceMap,
+    DisagreementPlot,
+    Matching,
+    ReferenceModel,
+    Segments,
+)
+from DistillSegPanel.CompareDisplay import ownDisplay  # noqa: E402
 from DistillSegPanel.MetricsTable import sortedOrder  # noqa: E402
-from DistillSegPanel.WorstSlices import WorstSlices  # noqa: E402
 
 from DistillSegLib import Segmenter  # noqa: E402
-from DistillSegLib.comparison import compare  # noqa: E402
+from DistillSegLib.comparison import COLUMNS, FRAME_OF_REFERENCE, compare  # noqa: E402
+from DistillSegLib.segmentations import write_segmentation  # noqa: E402
 
 
 class CompareCase(PanelCase):
@@ -31,17 +40,13 @@ class CompareCase(PanelCase):
         self.section = self.panel.comparison
         self.ui = self.section.ui
         self.panel.ui.comparisonSection.collapsed = False
-        self.addCleanup(self.leaveViews)
-
-    def leaveViews(self):
-        if self.section.view.isOpen:
-            self.section.view.close()
+        self.addCleanup(self.section.view.forget)
 
     def segmented(self):
         """The fast model's result on the sample."""
         self.choose()
         self.segment()
-        slicer.app.processEvents()
+        self.waitUntil(lambda: self.panel.parameters.compareA is not None)
         return self.panel.parameters.outputSegmentation
 
     def runReference(self):
@@ -54,8 +59,26 @@ class CompareCase(PanelCase):
         slicer.app.processEvents()
         return node
 
-    def columns(self, column):
-        return [self.ui.metricsTable.item(row, column).text() for row in range(2)]
+    def expected(self):
+        """What the library says of both models on the sample."""
+        results = [
+            Segmenter(model.replace("@", "-")).segment(SAMPLE) for model in (FAST, REFERENCE)
+        ]
+        return compare(*results)
+
+    def column(self, number):
+        table = self.ui.metricsTable
+        return [table.item(row, number).text() for row in range(table.rowCount)]
+
+    def offsets(self):
+        return [node.GetSliceOffset() for node in CompareLayout.sliceNodes()]
+
+    def compareButton(self, a, b):
+        self.panel.parameters.compareA, self.panel.parameters.compareB = a, b
+        self.waitUntil(lambda: self.ui.compareButton.enabled)
+        self.ui.compareButton.click()
+        self.waitUntil(lambda: not self.panel.busy, 60)
+        slicer.app.processEvents()
 
 
 @needsEngine
@@ -65,17 +88,344 @@ class ComparisonTest(CompareCase):
         b = self.panel.parameters.compareB
         self.assertEqual((self.panel.parameters.compareA, b is a), (a, False))
         self.assertTrue(CompareLayout.isShown())
-        expected = compare(
-            *(Segmenter(m.replace("@", "-")).segment(self.image()) for m in (FAST, REFERENCE))
-        )
-        rows = self.section.table.rows
-        for row, known in zip(rows, expected.rows):
+        expected = self.expected()
+        for row, known in zip(self.section.table.rows, expected.rows):
             self.assertEqual(row["structure"], known.structure)
-            self.assertAlmostEqual(row["dice"], known.dice, places=9)
-            self.assertAlmostEqual(row["worst_slice"], known.worst_slice)
-        self.assertEqual(self.columns(1), sorted(f"{row.dice:.3f}" for row in expected.rows))
+            for name in ("dice", "hd95_mm", "nsd", "volume_a_ml", "worst_slice"):
+                self.assertAlmostEqual(row[name], getattr(known, name), places=9)
+        self.assertEqual(self.column(1), sorted(f"{row.dice:.3f}" for row in expected.rows))
+        self.assertIn("Lowest Dice", self.panel.said)
+        self.panel.ui.modelsSection.collapsed = True
+        self.panel.ui.segmentSection.collapsed = True
+        self.panel.ui.resultsSection.collapsed = True
+        self.waitFor(0.2)
         self.screenshot("compare")
         self.screenshot("compare-section", self.panel.ui.comparisonSection)
 
-    def image(self):
-        return sitk.ReadImage(str(SAMPLE))
+    def test_a_click_shows_a_structure_alone_at_its_worst_slice(self):
+        a = self.runReference()
+        b, expected = self.panel.parameters.compareB, self.expected()
+        for place in (1, 0):
+            self.ui.metricsTable.selectRow(place)
+            known = {row.structure: row for row in expected.rows}[self.column(0)[place]]
+            position = expected.positions_mm("axial")[known.worst_slice]
+            for offset in self.offsets():
+                self.assertAlmostEqual(offset, position, places=3)
+            for letter, node, label in (("A", a, known.a), ("B", b, known.b)):
+                display = ownDisplay(node, letter)
+                ids = [f"DistillSeg_{value}" for value in (1, 2)]
+                visible = [i for i in ids if display.GetSegmentVisibility(i)]
+                self.assertEqual(visible, [f"DistillSeg_{label.value}"])
+            chart = self.panel.parameters.comparisonChart
+            self.assertEqual(chart.GetTitle(), known.structure)
+            # The user's own displays are as they were.
+            for node in (a, b):
+                for value in (1, 2):
+                    self.assertTrue(
+                        node.GetDisplayNode().GetSegmentVisibility(f"DistillSeg_{value}")
+                    )
+
+    def test_n_and_p_step_through_the_worst_slices(self):
+        self.runReference()
+        worst = self.section.view.worst
+        count, first = len(worst.slices), self.ui.sliceLabel.text
+        self.assertGreater(count, 1)
+        self.assertIn(f"Worst 1 of {count}", first)
+        self.assertEqual(
+            (self.ui.nextButton.shortcut.toString(), "P"),
+            ("N", self.ui.previousButton.shortcut.toString()),
+        )
+        positions, seen = worst.comparison.positions_mm("axial"), []
+        for number in range(count):
+            seen.append(worst.shown)
+            for offset in self.offsets():
+                self.assertAlmostEqual(offset, positions[worst.slices[number]], places=3)
+            self.ui.nextButton.click()
+        self.assertEqual((tuple(seen), self.ui.sliceLabel.text), (worst.slices, first))
+        self.ui.previousButton.click()
+        self.assertIn(f"Worst {count} of {count}", self.ui.sliceLabel.text)
+        spacing = abs(positions[1] - positions[0])
+        gaps = [abs(i - j) * spacing for i in seen for j in seen if i != j]
+        self.assertGreaterEqual(min(gaps), 5)
+
+    def test_a_click_on_a_point_of_the_plot_leads_to_its_slice(self):
+        self.runReference()
+        chart = self.panel.parameters.comparisonChart
+        series = chart.GetNthPlotSeriesNode(0)
+        table = series.GetTableNode().GetTable()
+        names, chosen, selections = vtk.vtkStringArray(), vtk.vtkIdTypeArray(), vtk.vtkCollection()
+        names.InsertNextValue(series.GetID())
+        chosen.InsertNextValue(3)
+        selections.AddItem(chosen)
+        self.section.view.onPlotClicked(names, selections)
+        where = table.GetColumnByName(DisagreementPlot.WHERE).GetValue(3)
+        area = table.GetColumnByName(DisagreementPlot.AREA).GetValue(3)
+        for offset in self.offsets():
+            self.assertAlmostEqual(offset, where, places=3)
+        self.assertIn(f"{where:.1f} mm: {area:.0f} mm²", self.ui.sliceLabel.text)
+        # The table holds what the library counted.
+        worst = self.section.view.worst
+        index = table.GetColumnByName(DisagreementPlot.INDEX).GetValue(3)
+        self.assertEqual(area, worst.row.disagreement.areas_mm2["axial"][index])
+
+    def test_the_difference_map_is_the_library_s(self):
+        self.runReference()
+        node = self.panel.parameters.difference
+        volume = self.panel.parameters.inputVolume
+        expected = self.expected()
+        row = {row.structure: row for row in expected.rows}[self.section.view.worst.row.structure]
+        grid = sitk.ReadImage(str(SAMPLE))
+        known = sitk.GetArrayFromImage(
+            sitk.Resample(expected.difference([row]), grid, sitk.Transform())
+        )
+        for identifier, value, _color in DifferenceMap.SEGMENTS:
+            found = slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, volume)
+            np.testing.assert_array_equal(found > 0, known == value)
+            self.assertGreater(found.sum(), 0)
+        self.ui.opacitySlider.value = 0.3
+        display = ownDisplay(node, "D")
+        self.assertAlmostEqual(display.GetOpacity2DFill(), 0.3)
+
+    def test_another_plane_turns_all_three_views_and_finds_its_own_worst_slices(self):
+        self.runReference()
+        self.ui.planeBox.setCurrentIndex(1)
+        self.section.onPlane(1)  # `activated` comes from the user alone
+        worst = self.section.view.worst
+        self.assertEqual(worst.plane, "coronal")
+        areas = worst.row.disagreement.areas_mm2["coronal"]
+        self.assertEqual(areas[worst.shown], areas.max())
+        for node in CompareLayout.sliceNodes():
+            self.assertEqual(node.GetOrientation(), "Coronal")
+            self.assertAlmostEqual(
+                node.GetSliceOffset(),
+                worst.comparison.positions_mm("coronal")[worst.shown],
+                places=3,
+            )
+        self.screenshot("compare-coronal")
+
+    def test_styles_and_blinking_change_only_our_display(self):
+        a = self.runReference()
+        b = self.panel.parameters.compareB
+        displays = [ownDisplay(node, letter) for node, letter in ((a, "A"), (b, "B"))]
+        viewA, viewB, _map = (CompareLayout.viewNode(name).GetID() for name in CompareLayout.SLICES)
+
+        def shown():
+            return [[d.IsDisplayableInView(v) for v in (viewA, viewB)] for d in displays]
+
+        self.assertEqual(shown(), [[True, False], [False, True]])
+        self.assertEqual([d.GetVisibility2DFill() for d in displays], [1, 0])
+        self.assertEqual(displays[1].GetSliceIntersectionThickness(), 3)
+        self.section.onStyle(2)
+        self.assertEqual(shown(), [[True, True], [True, True]])
+        self.assertEqual([d.GetVisibility2DFill() for d in displays], [0, 1])
+        self.screenshot("compare-overlaid")
+        self.section.onStyle(0)
+        self.ui.blinkButton.checked = True
+        seen = set()
+
+        def both():
+            seen.add(tuple(map(tuple, shown())))
+            return len(seen) == 2
+
+        self.waitUntil(both, 3)
+        self.assertEqual(seen, {((True, False), (False, True)), ((False, False), (True, True))})
+        self.ui.blinkButton.checked = False
+        self.assertEqual(shown(), [[True, False], [False, True]])
+
+    def test_structures_can_be_matched_by_hand(self):
+        self.runReference()
+        box = self.ui.matchingTable.cellWidget(0, 1)
+        self.assertEqual(box.currentText, "Hippocampus, anterior")
+        box.setCurrentIndex(2)
+        self.section.matching.onActivated(2)  # `activated` comes from the user alone
+        self.waitUntil(lambda: self.section.table.rows[0]["matched_by"] == "hand", 30)
+        self.waitUntil(lambda: not self.panel.busy)
+        rows = self.section.table.rows
+        self.assertEqual(rows[0]["structure"], "Hippocampus, anterior / Hippocampus, posterior")
+        self.assertLess(rows[0]["dice"], 0.1)
+        kept = Matching.keptPairs(self.panel.parameters.comparisonTable)
+        self.assertEqual(kept, [(1, 2), (2, 2), (None, 1)])
+
+    def test_csv_and_copy_hold_the_numbers(self):
+        self.runReference()
+        path = self.home / "vergleich ü.csv"
+        with mock.patch.object(qt.QFileDialog, "getSaveFileName", return_value=str(path)):
+            self.ui.csvButton.click()
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        self.assertEqual(tuple(rows[0]), COLUMNS)
+        expected = self.expected()
+        self.assertEqual([float(r["dice"]) for r in rows], [r.dice for r in expected.rows])
+        self.ui.copyButton.click()
+        lines = slicer.app.clipboard().text().splitlines()
+        self.assertEqual(lines[0].split("\t"), [*COLUMNS, ComparisonTable.POSITION])
+        self.assertEqual(lines[1].split("\t")[0], expected.rows[0].structure)
+        self.assertAlmostEqual(float(lines[1].split("\t")[2]), expected.rows[0].dice, places=5)
+        with mock.patch.object(qt.QFileDialog, "getSaveFileName", return_value="/no/such/a.csv"):
+            self.ui.csvButton.click()
+        self.assertIn("could not be written", self.panel.said)
+
+    def test_a_file_is_loaded_as_reference_and_matched_by_overlap(self):
+        a = self.segmented()
+        result = Segmenter(REFERENCE.replace("@", "-")).segment(SAMPLE)
+        path = self.home / "reader.nii.gz"
+        write_segmentation(result, path)
+        with mock.patch.object(qt.QFileDialog, "getOpenFileName", return_value=str(path)):
+            self.ui.loadButton.click()
+        b = self.panel.parameters.compareB
+        self.assertIsNot(b, None)
+        self.compareButton(a, b)
+        ways = [row["matched_by"] for row in self.section.table.rows]
+        self.assertEqual(ways, ["overlap", "overlap"])
+        dice = [row["dice"] for row in self.section.table.rows]
+        np.testing.assert_allclose(dice, [row.dice for row in self.expected().rows], atol=1e-9)
+        self.assertIn("overlap", self.ui.notesLabel.text)
+        self.assertFalse(b.GetSegmentation().ContainsRepresentation("Closed surface"))  # not ours
+        self.screenshot("compare-file", self.panel.ui.comparisonSection)
+        with mock.patch.object(
+            qt.QFileDialog, "getOpenFileName", return_value=str(self.home / "absent.nii.gz")
+        ):
+            self.ui.loadButton.click()
+        self.assertIn("could not be loaded", self.panel.said)
+
+    def test_what_stands_in_the_way_is_one_sentence(self):
+        a = self.segmented()
+        self.compareButton(a, a)
+        self.assertIn("are the same", self.panel.said)
+        empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "empty")
+        self.compareButton(a, empty)
+        self.assertIn("'empty' holds no segment", self.panel.said)
+        self.assertFalse(self.section.view.isOpen)
+        self.assertFalse(self.panel.parameters.comparing)
+        self.assertEqual(self.panel.work.jobs.isRunning, False)
+
+    def test_other_frames_of_reference_are_refused(self):
+        a = self.segmented()
+        other = self.sample("other")
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+        constants = slicer.vtkMRMLSubjectHierarchyConstants
+        name = constants.GetDICOMFrameOfReferenceUIDAttributeName()
+        b = self.panel.work.segment(other, REFERENCE)
+        for node, frame in ((self.panel.parameters.inputVolume, "1.2.3"), (other, "1.2.4")):
+            hierarchy.SetItemAttribute(hierarchy.GetItemByDataNode(node), name, frame)
+        self.assertEqual(
+            Segments.segmentationFromNode(b).image.GetMetaData(FRAME_OF_REFERENCE), "1.2.4"
+        )
+        self.compareButton(a, b)
+        self.assertIn("different frames of reference", self.panel.said)
+
+    def test_cancel_stops_the_reference_model(self):
+        self.segmented()
+        self.waitUntil(lambda: self.ui.referenceButton.enabled)
+        self.ui.referenceButton.click()
+        self.assertEqual(self.ui.compareButton.text, "Cancel")
+        self.ui.compareButton.click()
+        self.waitUntil(lambda: not self.panel.busy)
+        self.assertEqual(self.ui.compareButton.text, "Compare")
+        self.assertIsNone(self.panel.parameters.compareB)
+        self.assertIn("Cancelled", self.panel.said)
+
+    def test_deleting_b_or_closing_the_scene_leaves_the_views(self):
+        before = slicer.app.layoutManager().layout
+        self.runReference()
+        slicer.mrmlScene.RemoveNode(self.panel.parameters.compareB)
+        self.waitUntil(lambda: not self.section.view.isOpen)
+        self.assertEqual(slicer.app.layoutManager().layout, before)
+        slicer.mrmlScene.Clear()
+        self.runReference()
+        slicer.mrmlScene.Clear()
+        self.waitUntil(lambda: not self.section.view.isOpen)
+        self.assertEqual(slicer.app.layoutManager().layout, before)
+        self.assertFalse(self.ui.nextButton.enabled)
+
+    def test_a_saved_scene_comes_back_with_table_views_and_slice(self):
+        self.runReference()
+        self.section.onPlane(0)
+        self.ui.metricsTable.selectRow(1)
+        self.ui.nextButton.click()
+        name, shown = self.panel.parameters.comparedStructure, self.panel.parameters.comparedSlice
+        rows, offsets = self.section.table.rows, self.offsets()
+        path = str(self.home / "scene.mrb")
+        self.assertTrue(slicer.util.saveScene(path))
+        slicer.mrmlScene.Clear()
+        self.waitUntil(lambda: not self.section.view.isOpen)
+        slicer.util.loadScene(path)
+        self.assertEqual(
+            [r["structure"] for r in self.section.table.rows], [r["structure"] for r in rows]
+        )
+        for row, known in zip(self.section.table.rows, rows):
+            for key in ("dice", "hd95_mm", "worst_slice", ComparisonTable.POSITION):
+                self.assertAlmostEqual(row[key], known[key], places=5)
+        self.waitUntil(lambda: self.section.view.isOpen, 60, self.panel.said)
+        self.waitUntil(lambda: not self.panel.busy)
+        parameters = self.panel.parameters
+        self.assertEqual((parameters.comparedStructure, parameters.comparedSlice), (name, shown))
+        np.testing.assert_allclose(self.offsets(), offsets, atol=1e-3)
+        displays = slicer.util.getNodesByClass("vtkMRMLSegmentationDisplayNode")
+        ours = sorted(d.GetAttribute("DistillSeg.Comparison") or "" for d in displays)
+        self.assertEqual([each for each in ours if each], ["A", "B", "D"])
+        for kind in ("vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode"):
+            expected = 1 if "Chart" in kind else 2
+            self.assertEqual(len(slicer.util.getNodesByClass(kind)), expected)
+        self.section.view.close()
+        self.assertEqual(self.userViews(), [()] * len(self.userViews()))
+
+    def userViews(self):
+        """The view lists of displays that are not ours."""
+        displays = slicer.util.getNodesByClass("vtkMRMLSegmentationDisplayNode")
+        return [
+            tuple(d.GetViewNodeIDs())
+            for d in displays
+            if not d.GetAttribute("DistillSeg.Comparison")
+        ]
+
+    def test_all_that_stays_lies_in_one_folder(self):
+        self.runReference()
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+        folder = hierarchy.GetItemChildWithName(hierarchy.GetSceneItemID(), "DistillSeg comparison")
+        found = vtk.vtkIdList()
+        hierarchy.GetItemChildren(folder, found)
+        nodes = [hierarchy.GetItemDataNode(found.GetId(i)) for i in range(found.GetNumberOfIds())]
+        parameters = self.panel.parameters
+        for node in (parameters.comparisonTable, parameters.comparisonChart, parameters.difference):
+            self.assertIn(node, nodes)
+        self.assertEqual(len(nodes), 7)  # with two tables and two series of the chart
+        self.compareButton(parameters.compareA, parameters.compareB)
+        hierarchy.GetItemChildren(folder, found)
+        self.assertEqual(found.GetNumberOfIds(), 7)
+
+    def test_the_module_s_own_views_come_back_with_it(self):
+        self.runReference()
+        before = slicer.app.layoutManager().layout
+        self.leaveModule()
+        self.assertNotEqual(slicer.app.layoutManager().layout, before)
+        self.openModule("DistillSeg")
+        self.waitUntil(lambda: self.section.view.isOpen)
+        self.assertEqual(slicer.app.layoutManager().layout, before)
+
+
+class ReferenceModelTest(CompareCase):
+    def test_the_reference_is_the_largest_other_model_for_the_same_structures(self):
+        models = self.panel.modelList.packages()
+        self.assertIs(ReferenceModel.referenceFor(models, FAST), models[REFERENCE])
+        self.assertIsNone(ReferenceModel.referenceFor(models, REFERENCE))
+        self.assertIsNone(ReferenceModel.referenceFor(models, "absent@1"))
+
+    def test_without_a_model_s_result_the_button_says_why(self):
+        self.panel.changed()
+        self.assertFalse(self.ui.referenceButton.enabled)
+        self.assertIn("not the result of a model", self.ui.referenceButton.toolTip)
+        self.assertFalse(self.ui.compareButton.enabled)
+        self.assertIn("Choose A and B", self.ui.compareButton.toolTip)
+
+
+class SortingTest(CompareCase):
+    def test_rows_sort_by_any_column_and_what_has_no_number_comes_last(self):
+        rows = [
+            {"structure": "b", "dice": 0.5},
+            {"structure": "A", "dice": math.nan},
+            {"structure": "c", "dice": 0.25},
+        ]
+        self.assertEqual(sortedOrder(rows, 0, False), [1, 0, 2])
+        self.assertEqual(sortedOrder(rows, 1, False), [2, 0, 1])
+        self.assertEqual(sortedOrder(rows, 1, True), [0, 2, 1])

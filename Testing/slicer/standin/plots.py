@@ -1,4 +1,4 @@
-"""Draws a plot chart with Qt alone: the lines of its series and its titles."""
+"""Draws a plot chart with Qt alone: the lines or points of its series and its titles."""
 
 from __future__ import annotations
 
@@ -52,8 +52,14 @@ def draw_chart(widget, chart) -> None:
     painter = QtGui.QPainter(widget)
     painter.fillRect(widget.rect, QtGui.QColor("white"))
     for series, points in _points(widget, chart):
-        painter.setPen(QtGui.QPen(QtGui.QColor.fromRgbF(*series.GetColor()), 2))
-        painter.drawPolyline(QtGui.QPolygonF(points))
+        color = QtGui.QColor.fromRgbF(*series.GetColor())
+        painter.setPen(QtGui.QPen(color, 2))
+        if series.GetLineStyle() != series.LineStyleNone:
+            painter.drawPolyline(QtGui.QPolygonF(points))
+        if series.GetMarkerStyle() != series.MarkerStyleNone:
+            painter.setBrush(color)
+            for point in points:
+                painter.drawEllipse(point, series.GetMarkerSize() / 2, series.GetMarkerSize() / 2)
     if chart is not None:
         _draw_titles(painter, widget, chart)
     painter.end()
