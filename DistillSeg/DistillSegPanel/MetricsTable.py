@@ -9,6 +9,9 @@ from DistillSegPanel.ComparisonTable import POSITION
 
 KEYS = ("structure", "dice", "hd95_mm", "nsd", "volume_a_ml", "difference_percent", POSITION)
 BAR = (16, 8)  # pixels
+LETTERS = (0, 8, 5, 7, 5, 5, 6)  # of each column; the first takes what is left
+PADDING = 10  # pixels
+LINES = 2  # of text in a row: two volumes, or a long name
 MOST_ROWS = 8  # without scrolling
 RIGHT = 0x82  # Qt::AlignRight | Qt::AlignVCenter
 
@@ -31,14 +34,18 @@ class MetricsTable:
         self._sort = (1, False)  # the lowest Dice first
         self._filling = False
         header = widget.horizontalHeader()
-        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        letter = widget.fontMetrics().averageCharWidth()
+        for column, letters in enumerate(LETTERS):  # fitted to contents they are wider than a panel
+            header.setSectionResizeMode(column, qt.QHeaderView.Fixed)
+            header.resizeSection(column, letters * letter + PADDING)
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         header.setSectionsClickable(True)
         header.setHighlightSections(False)
-        header.setSortIndicatorShown(True)
-        header.setSortIndicator(1, qt.Qt.AscendingOrder)
         header.connect("sectionClicked(int)", self._onSort)
         widget.setIconSize(qt.QSize(*BAR))
+        self._rowHeight = LINES * widget.fontMetrics().lineSpacing() + 4
+        widget.verticalHeader().setSectionResizeMode(qt.QHeaderView.Fixed)
+        widget.verticalHeader().setDefaultSectionSize(self._rowHeight)
         widget.connect("itemSelectionChanged()", self._onSelected)
 
     def cleanup(self):
@@ -77,12 +84,17 @@ class MetricsTable:
                 if share is not None and not math.isnan(share):
                     item.setIcon(qt.QIcon(_bar(share, self._widget.palette)))
                 self._widget.setItem(place, column, item)
-        self._widget.resizeRowsToContents()
-        _fitHeight(self._widget)
+        self._fitHeight()
         self._widget.clearSelection()
         self._filling = False
         if chosen is not None:
             self.select(chosen)
+
+    def _fitHeight(self):
+        """As high as its rows, up to `MOST_ROWS` of them."""
+        rows = max(1, min(MOST_ROWS, len(self.rows)))
+        header = self._widget.horizontalHeader().sizeHint.height()
+        self._widget.setFixedHeight(header + rows * self._rowHeight + 2)
 
     def _chosen(self):
         place = self._widget.currentRow()
@@ -98,8 +110,6 @@ class MetricsTable:
         chosen = self._chosen()
         isDescending = column == self._sort[0] and not self._sort[1]
         self._sort = (column, isDescending)
-        order = qt.Qt.DescendingOrder if isDescending else qt.Qt.AscendingOrder
-        self._widget.horizontalHeader().setSortIndicator(column, order)
         self._refill(chosen)
 
 
@@ -127,13 +137,6 @@ def _cells(row):
         (_number(row["difference_percent"], 1, sign=True), None),
         (_number(row[POSITION], 1), None),
     )
-
-
-def _fitHeight(widget):
-    """As high as its rows, up to `MOST_ROWS` of them."""
-    rows = range(max(1, min(MOST_ROWS, widget.rowCount)))
-    height = sum(widget.rowHeight(number) for number in rows) or widget.fontMetrics().height()
-    widget.setFixedHeight(widget.horizontalHeader().sizeHint.height() + height + 4)
 
 
 def _toolTip(row):
