@@ -72,6 +72,8 @@ def show():
     if not isShown():
         layoutNode.SetAttribute(PREVIOUS, str(layoutNode.GetViewArrangement()))
         slicer.app.layoutManager().setLayout(LAYOUT)
+    for node in sliceNodes():
+        node.SetViewGroup(GROUP)  # closing a scene resets it
     for composite in compositeNodes():
         composite.SetLinkedControl(True)
         composite.SetHotLinkedControl(True)
