@@ -33,16 +33,20 @@ class Header:
             self.actions[name] = action
         panel.ui.menuButton.setMenu(menu)
         self._menu = menu
+        self._engine = ""
+
+    def refresh(self):
+        """Look again whether the engine is there, which is not asked at every change."""
+        self._engine = engineText()
 
     def update(self):
         """Show what is ready."""
+        if not self._engine:
+            self.refresh()
         count = len(self.panel.modelList.packages())
         models = _("1 model") if count == 1 else _("{count} models").format(count=count)
-        self._label.text = " · ".join((_("Ready"), models, engineText(), _("works offline")))
+        self._label.text = " · ".join((self._state(), models, self._engine, _("works offline")))
         self.actions["python"].enabled = self.panel.work.lastCall is not None
-
-    def cleanup(self):
-        """Nothing runs."""
 
     def onCopyPython(self):
         """The call just made, for the Python console."""
@@ -78,6 +82,9 @@ class Header:
         url = slicer.app.moduleDocumentationUrl("DistillSeg")
         log.info("Documentation: %s", url)
         qt.QDesktopServices.openUrl(qt.QUrl(url))
+
+    def _state(self):
+        return _("Working") if self.panel.busy else _("Ready")
 
 
 def engineText():

@@ -47,10 +47,16 @@ def secondsText(manifest):
     seconds = estimate(
         manifest, manifest.variants[0], size_mm=size, voxels=voxels, speed=speed
     ).seconds
-    number = f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}"
     if speed is None:
-        return _("≈ {seconds} s (estimate)").format(seconds=number)
-    return _("{seconds} s here").format(seconds=number)
+        return _("≈ {seconds} s (estimate)").format(seconds=numberText(seconds))
+    return _("{seconds} s here").format(seconds=numberText(seconds))
+
+
+def numberText(seconds):
+    """Seconds with the digits that can be told beforehand; never 0."""
+    if seconds < 0.1:
+        return "0.1"
+    return f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}"
 
 
 def sizeText(path):

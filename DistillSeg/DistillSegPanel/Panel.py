@@ -21,10 +21,12 @@ import os
 import qt
 import slicer
 import vtk
+from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from DistillSegPanel.Header import Header
 from DistillSegPanel.ModelList import ModelList
+from DistillSegPanel.Nodes import NodeError
 from DistillSegPanel.Status import Status
 
 SECTIONS = ("Models", "Segment", "Results", "Comparison", "Editing", "Export", "Batch", "Live")
@@ -62,7 +64,7 @@ class Panel(VTKObservationMixin):
         self._soon.setSingleShot(True)
         self._soon.setInterval(SOON_MS)
         self._soon.connect("timeout()", self._onSoon)
-        self._header = Header(self)
+        self.header = Header(self)
         for name in KNOWN:
             self._addSection(name)
         self._observeScene()
@@ -72,6 +74,11 @@ class Panel(VTKObservationMixin):
     def busy(self):
         """Whether a task is running in the background."""
         return self.work.jobs.isRunning
+
+    def checkFree(self):
+        """Raise NodeError while a task is running, so that no second one is begun."""
+        if self.busy:
+            raise NodeError(_("Another task is running; wait for its end, then click again."))
 
     def say(self, sentence, kind="info", details="", remedyText="", remedy=None):
         """Show the one status sentence.
@@ -99,7 +106,7 @@ class Panel(VTKObservationMixin):
             return
         self.updating = True
         try:
-            self._header.update()
+            self.header.update()
             for section in self.sections:
                 section.update()
         finally:
@@ -122,6 +129,7 @@ class Panel(VTKObservationMixin):
         self._entered = True
         if self.parameters is None:
             self._useParameters()
+        self.header.refresh()
         for section in self.sections:
             section.enter()
         self.changed()
@@ -141,7 +149,6 @@ class Panel(VTKObservationMixin):
             section.cleanup()
         self.sections = []
         self.onSegmented = []
-        self._header.cleanup()
         self._status.cleanup()
         self._setParameters(None)
         self.removeObservers()

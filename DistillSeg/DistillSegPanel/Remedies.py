@@ -35,6 +35,7 @@ def install(panel, wheelFolder=None):
     except InstallError as problem:
         panel.segment.run.fail(problem)
         return
+    panel.header.refresh()
     panel.changed()
     panel.say(_("onnxruntime {version} is installed.").format(version=found.version))
 

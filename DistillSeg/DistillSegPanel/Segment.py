@@ -8,6 +8,7 @@ from slicer.util import VTKObservationMixin
 from DistillSegLib.errors import DistillSegError
 from DistillSegPanel import Outputs, Preflight
 from DistillSegPanel.Inputs import Inputs
+from DistillSegPanel.ModelTexts import numberText
 from DistillSegPanel.Nodes import checkVolume
 from DistillSegPanel.RegionRow import RegionRow
 from DistillSegPanel.Remedies import install, remedyOf
@@ -42,7 +43,7 @@ class Segment(VTKObservationMixin):
         ui = self.ui
         ui.outputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onOutput)
         ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
-        ui.show3DButton.connect("toggled(bool)", self.onShow3D)
+        ui.show3DButton.connect("clicked(bool)", self.onShow3D)
         ui.threadsBox.connect("valueChanged(int)", self.onThreads)
         ui.engineBox.connect("activated(int)", self.onEngine)
         ui.forceScopeBox.connect("toggled(bool)", self.onForceScope)
@@ -187,19 +188,21 @@ class Segment(VTKObservationMixin):
         self._told = now
         if self.run.state is State.FAILED:  # of choices that are not made any more
             self.run.machine.to(State.IDLE)
+        isWaiting = parameters.inputVolume is None and self.inputs.sequence is None
         text, remedy = remedyOf(problem, self.panel)
-        if problem is not None:
-            self.panel.say(str(problem), "warning", "", text, remedy)
-        else:
+        if problem is None:
             self.panel.say("")
+        else:
+            self.panel.say(str(problem), "info" if isWaiting else "warning", "", text, remedy)
 
 
 def estimateText(expected):
     """Such as "≈ 0.4 s, 0.1 GB on this computer"."""
     if expected is None:
         return "–"
-    seconds = f"{expected.seconds:.1f}" if expected.seconds < 10 else f"{expected.seconds:.0f}"
-    text = _("≈ {seconds} s, {memory}").format(seconds=seconds, memory=_size(expected.memory_bytes))
+    text = _("≈ {seconds} s, {memory}").format(
+        seconds=numberText(expected.seconds), memory=_size(expected.memory_bytes)
+    )
     text += " " + (_("on this computer") if expected.measured else _("(not measured here yet)"))
     if not expected.fits:
         text += ". " + _("Only {free} are free; choose a smaller region.").format(
