@@ -3,26 +3,243 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from unittest import mock
 
 import qt
 import slicer
-from test_panel import FAST, REFERENCE, PanelCase, needsEngine
+from DistillSegPanel.ModelTexts import structuresText
+from PanelCase import FAST, REFERENCE, PanelCase, needsEngine
 
+from DistillSegLib.catalogue import list_packages
+from DistillSegLib.labels import label_table
+from DistillSegLib.package import load_package, write_package
 from DistillSegLib.places import resources
 
 PACKAGE = resources() / "Models" / "hippocampus-fast-1.0.0.distillseg"
 
 
-class ModelsTest(PanelCase):
+class ModelsCase(PanelCase):
     def setUp(self):
         super().setUp()
         self.ui = self.panel.models.ui
+        self.ui.searchBox.text = ""
+        self.ui.modalityBox.setCurrentIndex(0)
+        self.ui.bodyPartBox.setCurrentIndex(0)
+        self.ui.cardButton.checked = False
+        self.panel.changed()
 
     def rows(self):
         return [self.ui.modelsList.item(n).text() for n in range(self.ui.modelsList.count)]
 
+    def added(self, **changes):
+        """A package file made of the bundled one."""
+        from dataclasses import replace
+
+        package = load_package(PACKAGE)
+        variant = package.variant()
+        window, logits = package.check_window(variant)
+        path = self.home / "added.distillseg"
+        write_package(
+            path,
+            replace(package.manifest, **changes),
+            card=package.card,
+            models={variant.file: package.model_bytes(variant)},
+            window=window,
+            logits={variant.name: logits},
+        )
+        return path
+
+    def add(self, path):
+        with mock.patch.object(qt.QFileDialog, "getOpenFileName", lambda *_: str(path)):
+            self.ui.addButton.click()
+        self.waitUntil(lambda: not self.panel.busy, 60)
+        self.settle()
+
+
+class ListTest(ModelsCase):
     def test_the_smallest_model_is_chosen_when_the_module_opens(self):
         self.assertEqual(self.panel.parameters.model, FAST)
         self.assertEqual(self.ui.modelsList.currentRow, 0)
-        self.screenshot("models")
+
+    def test_a_row_says_what_is_found_and_what_it_costs(self):
+        title, what, cost = self.rows()[0].split("\n")
+        self.assertEqual(title, "Hippocampus, fast")
+        self.assertEqual(what, "Hippocampus (anterior, posterior) · MR · 1 mm")
+        self.assertRegex(cost, r"^≈ \d+\.\d s \(estimate\) · 1\.2 MB · Dice 0\.88$")
+        icon = self.ui.modelsList.item(0).icon()
+        self.assertEqual(icon.pixmap(72, 72).width(), 72)
+
+    @needsEngine
+    def test_after_a_run_the_seconds_are_those_of_this_computer(self):
+        self.choose()
+        self.segment()
+        self.assertRegex(self.rows()[0], r"\n\d+\.\d s here · ")
+
+    def test_a_click_on_a_row_chooses(self):
+        self.ui.modelsList.setCurrentRow(1)
+        self.assertEqual(self.panel.parameters.model, REFERENCE)
+
+    def test_words_are_searched_everywhere(self):
+        for words, count in (
+            ("", 2),
+            ("reference", 2),  # the fast one names what it was distilled from
+            ("posterior HIPPO", 2),
+            ("mr 5366008", 2),  # SNOMED CT's code of the structure
+            ("distilled from", 1),
+            ("liver", 0),
+        ):
+            with self.subTest(words):
+                self.ui.searchBox.text = words
+                self.assertEqual(len(self.rows()), count, words)
+        self.ui.searchBox.text = ""
+        self.assertEqual(len(self.rows()), 2)
+
+    def test_filters_show_what_fits(self):
+        self.assertEqual(self.ui.modalityBox.itemText(0), "Any modality")
+        self.ui.modalityBox.setCurrentIndex(1)
+        self.panel.models.onFilter()
+        self.assertEqual(len(self.rows()), 2)
+        self.assertEqual(self.ui.bodyPartBox.itemText(1), "hippocampus")
+
+    def test_a_filtered_list_keeps_the_choice(self):
+        self.ui.searchBox.text = "nothing like it"
+        self.assertEqual(self.rows(), [])
+        self.assertEqual(self.panel.parameters.model, FAST)
+        self.ui.searchBox.text = ""
+        self.assertEqual(self.ui.modelsList.currentRow, 0)
+
+    def test_many_structures_are_counted(self):
+        manifest = load_package(PACKAGE).manifest
+        self.assertEqual(structuresText(manifest), "Hippocampus (anterior, posterior)")
+        several = mock.Mock(labels=label_table({1: "liver", 2: "spleen"}))
+        self.assertEqual(structuresText(several), "liver, spleen")
+        many = mock.Mock(labels=label_table({n: f"rib {n}" for n in range(1, 25)}))
+        self.assertEqual(structuresText(many), "24 structures")
+
+
+class CardTest(ModelsCase):
+    def test_the_card_compares_with_the_reference_on_the_same_cases(self):
+        self.ui.cardButton.click()
+        text = self.ui.cardBrowser.toPlainText()
+        self.assertTrue(self.ui.cardBrowser.isVisibleTo(self.panel.widget))
+        for words in (
+            "0.891",
+            "0.895",
+            "Hippocampus, reference",
+            "40 cases",
+            "CC-BY-SA",
+            "SHA-256",
+        ):
+            self.assertIn(words, text)
+        self.screenshot("models-card", self.panel.widget)
+        self.ui.citationButton.click()
+        self.assertIn("Antonelli", qt.QApplication.clipboard().text())
+
+    def test_texts_of_packages_are_no_html(self):
+        from DistillSegPanel.Card import cardHtml
+
+        path = self.added(id="odd", title="<b>Odd & bold</b>", licence="", test=None)
+        html = cardHtml(load_package(path))
+        self.assertIn("&lt;b&gt;Odd &amp; bold&lt;/b&gt;", html)
+        self.assertIn("None is stated", html)
+        self.assertIn("No test on held-out cases", html)
+
+
+class SampleTest(ModelsCase):
+    def test_the_sample_is_loaded_and_chosen_with_one_click(self):
+        self.ui.sampleButton.click()
+        self.settle()
+        node = self.panel.parameters.inputVolume
+        self.assertEqual(node.GetName(), "Hippocampus sample")
+        self.assertTrue(self.panel.segment.ui.segmentButton.enabled, self.panel.said)
+
+
+@needsEngine
+class PackagesTest(ModelsCase):
+    def test_a_package_is_checked_added_chosen_and_removed(self):
+        self.add(self.added(id="hippocampus-mine", title="Mine"))
+        self.assertEqual(self.panel.parameters.model, "hippocampus-mine@1.0.0")
+        self.assertIn("'Mine' was added", self.panel.said)
+        self.assertEqual(len(self.rows()), 3)
+        self.assertTrue(self.ui.removeButton.enabled)
+        self.screenshot("models-added")
+        self.segment() if self.panel.parameters.inputVolume else None
+        self.ui.removeButton.click()
+        self.settle()
+        self.assertEqual(len(self.rows()), 2)
+        self.assertNotIn("hippocampus-mine", [each.id for each in list_packages()])
+        self.assertFalse(self.panel.segment.ui.segmentButton.enabled)
+
+    def test_bundled_models_cannot_be_removed(self):
+        self.assertFalse(self.ui.removeButton.enabled)
+        self.assertIn("part of DistillSeg", self.ui.removeButton.toolTip)
+
+    def test_a_damaged_file_is_refused_with_its_sentence(self):
+        path = self.home / "damaged.distillseg"
+        data = bytearray(PACKAGE.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        self.add(path)
+        self.assertIn("damaged", self.panel.said)
+        self.assertEqual(len(self.rows()), 2)
+
+    def test_any_other_file_is_refused_with_its_sentence(self):
+        path = self.home / "notes.distillseg"
+        path.write_text("nothing")
+        self.add(path)
+        self.assertIn("notes.distillseg", self.panel.said)
+        self.assertEqual(self.panel.parameters.model, FAST)
+
+    def test_a_damaged_installed_package_is_shown_with_its_reason_and_can_be_removed(self):
+        folder = self.home / "Models"
+        folder.mkdir(parents=True)
+        Path(folder, "broken-1.0.0.distillseg").write_bytes(PACKAGE.read_bytes()[:5000])
+        self.panel.changed()
+        self.assertEqual(len(self.rows()), 3)
+        self.assertIn("cannot be used", self.rows()[2])
+        self.ui.modelsList.setCurrentRow(2)
+        self.assertIn("broken-1.0.0", self.panel.said)
+        self.assertEqual(self.panel.parameters.model, FAST)
+        self.screenshot("models-broken")
+        self.ui.removeButton.click()
+        self.settle()
+        self.assertEqual(len(self.rows()), 2)
+
+    def test_a_model_without_a_licence_says_so(self):
+        self.add(self.added(id="free", title="Free", licence=""))
+        self.assertIn("states no licence", self.ui.descriptionLabel.text)
+
+    def test_a_model_that_vanishes_is_named(self):
+        folder = self.home / "Models"
+        folder.mkdir(parents=True)
+        shutil.copy(self.added(id="gone"), folder / "gone-1.0.0.distillseg")
+        self.panel.models.choose("gone@1.0.0")
+        self.choose(self.sample(), "gone@1.0.0")
+        self.assertTrue(self.panel.segment.ui.segmentButton.enabled, self.panel.said)
+        Path(folder, "gone-1.0.0.distillseg").unlink()
+        self.panel.changed()
+        self.assertIn("'gone@1.0.0' is not on this computer", self.panel.said)
+
+    def test_two_channels_have_two_rows_filled_by_name(self):
+        manifest = load_package(PACKAGE).manifest
+        two = {
+            "channels": ("T1", "FLAIR"),
+            "id": "two",
+        }
+        slicer.mrmlScene.Clear()
+        ui = self.panel.segment.ui
+        entry = mock.Mock()
+        entry.manifest.channels = two["channels"]
+        self.assertEqual(manifest.channels, ("MRI",))
+        flair, t1 = self.sample("p1 flair"), self.sample("p1 T1")
+        self.panel.parameters.inputVolume = t1
+        with mock.patch.object(self.panel.modelList, "find", lambda _model: entry):
+            inputs = self.panel.segment.inputs
+            inputs.chooseDefaults()
+            inputs.update(self.panel.parameters, True)
+            self.assertTrue(ui.inputSelector2.isVisibleTo(self.panel.widget))
+            self.assertEqual((ui.inputLabel1.text, ui.inputLabel2.text), ("T1:", "FLAIR:"))
+            self.assertIs(self.panel.parameters.inputVolume2, flair)
+            self.assertIs(ui.inputSelector2.currentNode(), flair)
+            self.screenshot("segment-two-channels")

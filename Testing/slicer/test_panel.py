@@ -2,16 +2,219 @@
 
 from __future__ import annotations
 
+import time
+import weakref
+
+import qt
 import slicer
+from DistillSegPanel.Parameters import RegionKind
+from DistillSegPanel.State import State
 from PanelCase import FAST, REFERENCE, PanelCase, needsEngine
 
 
+class FrameTest(PanelCase):
+    def test_the_header_says_what_is_ready(self):
+        text = self.panel.ui.engineLabel.text
+        for words in ("Ready", "2 models", "onnxruntime", "thread", "works offline"):
+            self.assertIn(words, text)
+
+    def test_no_section_is_wider_than_the_panel(self):
+        self.assertLessEqual(self.panel.widget.minimumSizeHint.width(), 400)
+
+    def test_the_status_shows_details_and_a_remedy_only_where_there_are_any(self):
+        ui, clicks = self.panel.ui, []
+        self.panel.say("Something.", "warning", "Why.", "Do it", lambda: clicks.append(1))
+        self.assertTrue(ui.remedyButton.isVisibleTo(self.panel.widget))
+        self.assertFalse(ui.detailsLabel.isVisibleTo(self.panel.widget))
+        ui.detailsButton.click()
+        self.assertTrue(ui.detailsLabel.isVisibleTo(self.panel.widget))
+        ui.remedyButton.click()
+        self.assertEqual(clicks, [1])
+        self.panel.say("All is well.")
+        for widget in (ui.remedyButton, ui.detailsButton, ui.detailsLabel):
+            self.assertFalse(widget.isVisibleTo(self.panel.widget))
+
+    def test_the_report_names_no_patient(self):
+        self.choose(self.sample("Jane Doe"))
+        self.panel.header.actions["report"].trigger()
+        text = qt.QApplication.clipboard().text()
+        for words in (
+            "DistillSeg: ",
+            "Slicer: ",
+            FAST,
+            "SHA-256",
+            "35 50 36 voxels",
+            "Status: IDLE",
+        ):
+            self.assertIn(words, text)
+        self.assertNotIn("Jane", text)
+        self.assertNotIn(str(self.home), text)
+
+    def test_leaving_and_coming_back_keeps_the_choices(self):
+        node = self.sample()
+        self.choose(node, REFERENCE)
+        self.leaveModule()
+        self.openModule("DistillSeg")
+        self.assertEqual(self.panel.parameters.model, REFERENCE)
+        self.assertIs(self.panel.parameters.inputVolume, node)
+
+
 @needsEngine
-class PanelTest(PanelCase):
-    def test_a_click_segments_what_is_chosen(self):
-        self.choose()
+class FirstResultTest(PanelCase):
+    def test_two_clicks_from_the_open_module_to_a_result_in_3d(self):
+        before = time.perf_counter()
+        self.panel.models.ui.sampleButton.click()
+        self.settle()
         self.segment()
+        seconds = time.perf_counter() - before
         node = self.panel.parameters.outputSegmentation
         self.assertEqual(node.GetSegmentation().GetNumberOfSegments(), 2)
-        self.waitUntil(lambda: self.panel.results.findings.isCurrent)
+        self.assertTrue(node.GetSegmentation().ContainsRepresentation("Closed surface"))
+        self.assertIn("is ready after", self.panel.said)
+        self.assertLess(seconds, 60)
         self.screenshot("panel-segmented")
+
+    def test_all_who_asked_are_told_of_the_result(self):
+        told = []
+        self.panel.onSegmented.append(told.append)
+        self.addCleanup(self.panel.onSegmented.remove, told.append)
+        self.choose()
+        self.segment()
+        self.assertEqual(told, [self.panel.parameters.outputSegmentation])
+
+    def test_dark_theme(self):
+        palette, dark = slicer.app.palette(), qt.QPalette()
+        for role, grey in (
+            (qt.QPalette.Window, 45),
+            (qt.QPalette.Base, 30),
+            (qt.QPalette.AlternateBase, 45),
+            (qt.QPalette.Button, 55),
+            (qt.QPalette.WindowText, 230),
+            (qt.QPalette.Text, 230),
+            (qt.QPalette.ButtonText, 230),
+        ):
+            dark.setColor(role, qt.QColor(grey, grey, grey))
+        qt.QApplication.setPalette(dark)
+        try:
+            self.choose()
+            self.segment()
+            self.screenshot("panel-dark")
+        finally:
+            qt.QApplication.setPalette(palette)
+
+
+@needsEngine
+class MidRunTest(PanelCase):
+    def setUp(self):
+        super().setUp()
+        self.volume = self.startLong()
+
+    def ended(self):
+        self.waitUntil(lambda: not self.panel.busy, 20)
+        self.settle()
+
+    def test_a_second_click_cancels_and_starts_nothing(self):
+        button = self.panel.segment.ui.segmentButton
+        button.click()
+        button.click()
+        self.assertEqual(self.panel.state, State.CANCELLING)
+        self.ended()
+        self.assertEqual(self.nodes("vtkMRMLSegmentationNode"), [])
+        self.assertEqual(self.panel.state, State.IDLE)
+
+    def test_closing_the_scene(self):
+        slicer.mrmlScene.Clear()
+        self.ended()
+        self.assertEqual(self.nodes("vtkMRMLSegmentationNode"), [])
+        self.assertIsNone(self.panel.parameters.inputVolume)
+        self.assertEqual(self.panel.state, State.IDLE)
+        self.assertEqual(self.panel.segment.ui.segmentButton.text, "Segment")
+
+    def test_deleting_the_volume(self):
+        slicer.mrmlScene.RemoveNode(self.volume)
+        self.ended()
+        self.assertEqual(self.nodes("vtkMRMLSegmentationNode"), [])
+        self.assertEqual(self.panel.state, State.IDLE)
+        self.assertFalse(self.panel.segment.ui.segmentButton.enabled)
+
+    def test_switching_modules_lets_it_go_on(self):
+        self.leaveModule()
+        self.assertTrue(self.panel.busy)
+        self.waitUntil(lambda: not self.panel.busy, 120)
+        self.openModule("DistillSeg")
+        self.assertIsNotNone(self.panel.parameters.outputSegmentation)
+        self.waitUntil(lambda: self.panel.results.findings.isCurrent, 20)
+
+    def test_reloading_the_module(self):
+        old = weakref.ref(self.panel.segment.run)
+        observers = self.panel
+        widget = slicer.util.getModuleWidget("DistillSeg")
+        widget.onReload()
+        slicer.app.processEvents()
+        panel = slicer.util.getModuleWidget("DistillSeg").panel
+        self.assertIsNot(panel, self.panel)
+        self.assertFalse(self.panel.busy)
+        self.assertEqual(self.panel.sections, [])
+        self.assertEqual(self.nodes("vtkMRMLSegmentationNode"), [])
+        self.assertIsNone(observers.parameters)
+        self.assertIsNotNone(old)
+        self.panel = panel
+        self.openModule("DistillSeg")
+        panel.parameters.forceScope = False
+        panel.parameters.model = FAST
+        panel.parameters.inputVolume = self.sample()
+        self.segment()
+        self.assertIsNotNone(panel.parameters.outputSegmentation)
+
+    def test_quitting(self):
+        """What the application does at its end: the panel's cleanup is called."""
+        before = time.perf_counter()
+        self.panel.cleanup()
+        self.assertLess(time.perf_counter() - before, 6)
+        self.assertFalse(self.panel.busy)
+        slicer.util.getModuleWidget("DistillSeg").onReload()  # a panel again for the next test
+        self.panel = slicer.util.getModuleWidget("DistillSeg").panel
+
+
+class SavedTest(PanelCase):
+    def test_a_saved_scene_brings_all_choices_back(self):
+        node = self.sample("kept")
+        self.choose(node, REFERENCE)
+        roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "box")
+        roi.SetCenter(0, 0, 0)
+        roi.SetSize(40, 50, 40)
+        parameters = self.panel.parameters
+        parameters.roi = roi
+        parameters.regionKind = RegionKind.ROI
+        parameters.threads = 2
+        path = str(self.home / "scene.mrb")
+        self.assertTrue(slicer.util.saveScene(path))
+        slicer.mrmlScene.Clear()
+        self.settle()
+        self.assertIsNone(self.panel.parameters.inputVolume)
+        self.assertEqual(self.panel.parameters.threads, 0)
+        slicer.util.loadScene(path)
+        self.settle()
+        parameters, ui = self.panel.parameters, self.panel.segment.ui
+        self.assertEqual(parameters.model, REFERENCE)
+        self.assertEqual(ui.inputSelector1.currentNode().GetName(), "kept")
+        self.assertEqual(ui.roiSelector.currentNode().GetName(), "box")
+        self.assertEqual(ui.regionBox.currentText, "ROI")
+        self.assertEqual(ui.threadsBox.value, 2)
+        self.assertEqual(self.panel.models.ui.modelsList.currentRow, 1)
+
+    @needsEngine
+    def test_a_saved_result_is_shown_again(self):
+        self.choose()
+        self.segment()
+        path = str(self.home / "scene.mrb")
+        self.assertTrue(slicer.util.saveScene(path))
+        slicer.mrmlScene.Clear()
+        slicer.util.loadScene(path)
+        self.settle()
+        self.waitUntil(lambda: self.panel.results.findings.isCurrent, 20)
+        self.settle()
+        self.assertEqual(self.panel.results.table.rowCount, 2)
+        count = len(self.nodes("vtkMRMLSegmentationNode"))
+        self.segment()
+        self.assertEqual(len(self.nodes("vtkMRMLSegmentationNode")), count)  # its own, again

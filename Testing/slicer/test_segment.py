@@ -390,5 +390,5 @@ class RunTest(SegmentCase):
         names = {"slicer": slicer}
         exec(text, names)
         self.assertIs(names["segmentationNode"], self.panel.parameters.outputSegmentation)
-        self.panel._header.actions["python"].trigger()
+        self.panel.header.actions["python"].trigger()
         self.assertEqual(qt.QApplication.clipboard().text(), text)
