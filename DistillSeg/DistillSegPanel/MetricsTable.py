@@ -9,7 +9,7 @@ from DistillSegPanel.ComparisonTable import POSITION
 
 KEYS = ("structure", "dice", "hd95_mm", "nsd", "volume_a_ml", "difference_percent", POSITION)
 BAR = (16, 8)  # pixels
-LETTERS = (0, 8, 5, 7, 5, 5, 6)  # of each column; the first takes what is left
+LETTERS = (0, 11, 5, 7, 5, 5, 6)  # of each column; the first takes what is left
 PADDING = 10  # pixels
 LINES = 2  # of text in a row: two volumes, or a long name
 MOST_ROWS = 8  # without scrolling
