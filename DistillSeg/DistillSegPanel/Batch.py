@@ -117,6 +117,7 @@ class Batch:
         self.table.clear()
         self._isStopping = False
         try:
+            panel.checkFree()
             Preflight.packageOf(parameters, panel.modelList)
             self.batch = (
                 self._folder() if self.ui.imagesBox.currentIndex == FOLDER else self._scene()

@@ -83,7 +83,7 @@ class BatchTable:
         return self.cases[self.widget.item(row, 0).text()]
 
     def summary(self):
-        """Such as "12 cases: 9 done, 2 failed, 1 not an image."."""
+        """Such as "12 cases: 9 done, 2 failed, 1 skipped."."""
         counts = {}
         for case in self.cases.values():
             counts[case.status] = counts.get(case.status, 0) + 1
@@ -105,6 +105,6 @@ def statusText(status):
         DONE: _("done"),
         BEFORE: _("done before"),
         FAILED: _("failed"),
-        SKIPPED: _("not an image"),
+        SKIPPED: _("skipped"),
         LEFT: _("not begun"),
     }[status]

@@ -144,6 +144,7 @@ class Editing:
         panel, folder = self.panel, self.ui.correctionFolder.currentPath.strip()
         node = panel.parameters.reviewed
         try:
+            panel.checkFree()
             checkFolder(folder)
             task = correctionTask(node, folder, panel)
         except DistillSegError as problem:

@@ -38,7 +38,8 @@ class EditorWidget:
     def show(self, segmentationNode, volumeNode):
         """Edit a segmentation on an image; None for nothing."""
         widget = self.widget
-        if widget.mrmlSegmentEditorNode() is None:
+        known = widget.mrmlSegmentEditorNode()
+        if known is None or known.GetScene() is not slicer.mrmlScene:
             widget.setMRMLSegmentEditorNode(editorNode())
         if widget.segmentationNode() is not segmentationNode:
             widget.setActiveEffect(None)
@@ -66,7 +67,6 @@ class EditorWidget:
         """Let go of the scene."""
         self.deactivate()
         self.widget.setMRMLSegmentEditorNode(None)
-        self.widget.setMRMLScene(None)
 
     def segment(self):
         """Id and segment that are selected; NodeError if none is."""

@@ -84,12 +84,14 @@ class Export:
 
     def onDicom(self, _checked=False):
         """The exporter names the file itself."""
-        node, folder = self.panel.parameters.reviewed, self.ui.exportFolder.currentPath.strip()
+        panel, folder = self.panel, self.ui.exportFolder.currentPath.strip()
+        node = panel.parameters.reviewed
         try:
+            panel.checkFree()
             checkFolder(folder)
             exportDicom(node, folder)
         except DistillSegError as problem:
-            self.panel.say(str(problem), "error")
+            panel.say(str(problem), "error")
             return
         self._written([folder], _("DICOM SEG was written to '{name}'.").format(name=folder))
 
@@ -98,6 +100,7 @@ class Export:
         panel, folder = self.panel, self.ui.exportFolder.currentPath.strip()
         node = panel.parameters.reviewed
         try:
+            panel.checkFree()
             checkFolder(folder)
             made = make(node, freePath(folder, node.GetName(), ending))
         except DistillSegError as problem:

@@ -65,7 +65,7 @@ class FolderTest(BatchCase):
             sitk.GetArrayFromImage(found.image), sitk.GetArrayFromImage(expected.image)
         )
         self.assertTrue((self.results / TABLE).is_file())
-        self.assertIn("4 cases: 2 done, 1 failed, 1 not an image.", self.panel.said)
+        self.assertIn("4 cases: 2 done, 1 failed, 1 skipped.", self.panel.said)
         self.assertEqual(self.shown(0), ["a", "below/b", "broken", "notes.txt"])
         self.assertGreater(float(self.shown(2)[0]), 0)
         self.assertIn("broken.nii.gz", self.shown(3)[2])

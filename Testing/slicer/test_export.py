@@ -158,6 +158,14 @@ class RefusedTest(ExportCase):
         self.click(self.ui.reportButton)
         self.assertEqual(self.panel.said, "Choose a folder to write to.")
 
+    def test_a_click_while_another_task_runs_is_answered(self):
+        self.ui.reportButton.click()
+        self.assertTrue(self.panel.busy)
+        self.panel.export.onTables()  # as a click that came before the buttons were disabled
+        self.assertIn("Another task is running", self.panel.said)
+        self.waitUntil(lambda: not self.panel.busy, 60)
+        self.assertEqual([path.suffix for path in self.folder.iterdir()], [".html"])
+
     def test_without_a_segmentation_every_button_says_what_is_missing(self):
         self.panel.parameters.reviewed = None
         self.assertFalse(self.ui.reportButton.enabled)
