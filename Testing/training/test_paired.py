@@ -239,6 +239,15 @@ def test_processes_share_out_the_cases_of_each_domain(caches):
 def test_a_batch_is_no_larger_than_the_smallest_data_set_can_share(caches):
     batch = next(loader(caches, batch=40).epoch(0))
     assert batch.domain.tolist() == [0] * 6 + [1] * 6
+    batch = next(loader(caches, batch=40, rank=1, ranks=2).epoch(0))  # three of the six each
+    assert batch.domain.tolist() == [0] * 3 + [1] * 3
+
+
+def test_domains_are_not_dealt_out_alike(caches):
+    twice = {"ct": caches["ct"], "mr": caches["ct"]}
+    batches = list(whole(twice).epoch(0))
+    one, other = (cases_of(batches, twice, domain) for domain in (0, 1))
+    assert len(one) == len(other) and one != other
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a small machine

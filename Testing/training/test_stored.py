@@ -102,6 +102,15 @@ def test_channels_are_put_in_the_order_that_the_recipe_names(data, tmp_path, kin
     assert np.allclose(maps, expected[[0, 2, 1]], atol=1e-3)
 
 
+def test_logits_are_softened_over_all_channels_before_ours_are_chosen(data, tmp_path):
+    (tmp_path / "maps").mkdir()
+    logits = np.random.default_rng(0).normal(size=(4, *SIZE)).astype(np.float32)
+    np.save(tmp_path / "maps" / "case_01.npy", logits)
+    _, maps = read(Maps(str(tmp_path / "maps"), (0, 3, 1)), data)
+    expected = torch.from_numpy(logits).softmax(0).numpy()[[0, 3, 1]]
+    assert np.allclose(maps, expected, atol=1e-3)
+
+
 def test_values_that_the_recipe_does_not_name_are_background(data, tmp_path):
     write_maps(tmp_path / "maps", data, "hard")
     _, maps = read(Maps(str(tmp_path / "maps"), (0, 3, 5)), data)
