@@ -6,6 +6,7 @@ from here.
 
 from __future__ import annotations
 
+import ctypes
 import ctypes.util
 import os
 import sys
@@ -27,7 +28,19 @@ def _print(kind, context, text: str) -> None:
         print(text, file=sys.stderr)
 
 
+def _keep_constants() -> None:
+    """Makes None, True and False immortal, as they are from Python 3.12 on.
+
+    PySide6 6.12 gives None back without a reference of its own (`QWidget().layout()`), so an older
+    Python ends sooner or later with "deallocating None".
+    """
+    if sys.version_info < (3, 12):
+        for constant in (None, True, False):
+            ctypes.c_ssize_t.from_address(id(constant)).value += 1 << 40
+
+
 QtCore.qInstallMessageHandler(_print)
+_keep_constants()
 
 MODULES = (QtCore, QtGui, QtWidgets, QtUiTools)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import probes_objects
@@ -71,3 +72,12 @@ def test_the_stand_in_answers_as_a_real_pythonqt(name):
 @pytest.mark.parametrize("name", sorted(DIFFERENT))
 def test_known_differences_are_still_there(name):
     assert ask(PROBES[name]) not in ANSWERS[name] or name == "enum_scoped"
+
+
+def test_none_survives_a_binding_that_gives_it_away():
+    label = qt.QLabel("x")
+    before = sys.getrefcount(None)
+    for _ in range(1000):
+        assert label.layout() is None
+    assert before > 1 << 28
+    assert sys.getrefcount(None) > 1 << 28
