@@ -46,8 +46,13 @@ class PanelCase(SlicerCase):
         return node
 
     def waitForWorkers(self):
-        """A cancelled worker may still end what it cannot interrupt."""
-        self.waitUntil(lambda: not self.workers(), 30, "A worker goes on.")
+        """What is measured after an edit, and what a cancelled worker cannot interrupt."""
+        self.waitUntil(self.isQuiet, 60, "A worker goes on.")
+
+    def isQuiet(self):
+        """Whether nothing runs, nor is about to."""
+        results = self.panel.results
+        return not self.workers() and (results is None or results.findings.isCurrent)
 
     def workers(self):
         return [thread for thread in threading.enumerate() if thread.name == "DistillSeg"]
