@@ -81,6 +81,7 @@ class Findings(VTKObservationMixin):
             onDone=lambda found: self._onDone(node, dict(zip(ids, found))),
             onError=self._onError,
         )
+        self._jobs.poll()  # what is small is measured at once
 
     def cleanup(self):
         """Leave no thread, timer or observer."""

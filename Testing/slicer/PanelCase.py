@@ -67,9 +67,9 @@ class PanelCase(SlicerCase):
         slicer.app.processEvents()
         return node
 
-    def startLong(self):
+    def startLong(self, margin=75):
         """Begin a run that takes seconds, so that there is a mid-run."""
-        volumeNode = self.large(75)
+        volumeNode = self.large(margin)
         self.choose(volumeNode, REFERENCE)
         self.panel.parameters.forceScope = True
         self.panel.segment.ui.segmentButton.click()
