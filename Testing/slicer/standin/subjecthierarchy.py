@@ -49,8 +49,10 @@ class SubjectHierarchy:
         scene = self._scene
         if node is None or scene.IsImporting() or scene.IsClosing():
             return  # asking for the tree in the middle of an import would merge half of it
+        if node.IsA("vtkMRMLSubjectHierarchyNode"):
+            return  # asking for the tree merges a second one into it and removes that
         tree = self._node()
-        if tree is None or node is tree:
+        if tree is None:
             return
         item = tree.GetItemByDataNode(node)
         if item:
