@@ -72,11 +72,8 @@ class Results(VTKObservationMixin):
         self.ids = [
             segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())
         ]
-        self.ui.resultLabel.text = self.findings.problem or node.GetName()
-        if self.isEmpty():
-            self._showNothing()
-        else:
-            self._showSegments(segmentation)
+        self.ui.resultLabel.text = self._sentence()
+        self._showSegments(segmentation)
 
     def isEmpty(self):
         """Whether the model found nothing at all."""
@@ -93,7 +90,7 @@ class Results(VTKObservationMixin):
 
     def onClicked(self, row, column):
         """Centre the views on a structure."""
-        if column != VISIBLE and row < len(self.ids) and not self.isEmpty():
+        if column != VISIBLE and row < len(self.ids):
             self.center(self.ids[row])
 
     def onDoubleClicked(self, row, column):
@@ -147,8 +144,7 @@ class Results(VTKObservationMixin):
             self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.panel.changedSoon)
 
     def _showSegments(self, segmentation):
-        table, display = self.table, self.node.GetDisplayNode()
-        table.clearSpans()
+        display = self.node.GetDisplayNode()
         self._resize(len(self.ids))
         for row, identifier in enumerate(self.ids):
             segment = segmentation.GetSegment(identifier)
@@ -163,17 +159,15 @@ class Results(VTKObservationMixin):
             item = self._put(row, SIGNS, ", ".join(text for text, _why in signs))
             item.setToolTip("\n".join(why for _text, why in signs))
 
-    def _showNothing(self):
-        self._resize(1)
+    def _sentence(self):
+        """The name of what is shown, or why there is nothing in it."""
+        if self.findings.problem or not self.isEmpty():
+            return self.findings.problem or self.node.GetName()
         package = self.panel.modelList.find(Outputs.modelOf(self.node))
         try:
-            text = nothingText(package, Outputs.volumeOf(self.node))
+            return nothingText(package, Outputs.volumeOf(self.node))
         except DistillSegError as problem:
-            text = str(problem)
-        self.table.setSpan(0, 0, 1, 4)
-        self._put(0, VISIBLE, text)
-        self.table.resizeRowsToContents()
-        self.table.setFixedHeight(self.table.rowHeight(0) + _headerHeight(self.table))
+            return str(problem)
 
     def _resize(self, count):
         table = self.table

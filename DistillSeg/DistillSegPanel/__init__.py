@@ -12,4 +12,11 @@
 | `Calls` | what is asked of a model, and the worker's part of it |
 | `Logic` | segment and compare, for the panel and the Python console |
 | `Parameters` | all choices, saved with the scene |
+| `Panel`, `Header`, `Status` | the frame, its menu and its one status sentence |
+| `Models`, `ModelList`, `ModelTexts`, `ModelIcon`, `Card`, `Packages` | choose, add, remove models |
+| `Segment`, `Inputs`, `RegionRow` | the choices of a run and its one button |
+| `Preflight`, `Remedies` | what stands in the way, and what one click does about it |
+| `Run`, `State` | a run from click to result, and its states |
+| `Results`, `Findings`, `ResultTexts`, `Views` | volumes, signs to look at, centring |
+| `SupportText` | the report to copy |
 """

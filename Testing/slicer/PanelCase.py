@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import threading
 from importlib.util import find_spec
@@ -44,6 +45,18 @@ class PanelCase(SlicerCase):
         node.SetName(name)
         slicer.app.processEvents()
         return node
+
+    def keepModules(self):
+        """After a test that reloads, let the next tests and the panel share their classes again."""
+        ours = ("DistillSegPanel", "DistillSegLib")
+        kept = {n: m for n, m in sys.modules.items() if n.partition(".")[0] in ours}
+
+        def restore():
+            slicer.util.getModuleWidget("DistillSeg").cleanup()
+            sys.modules.update(kept)
+            slicer.util.reloadScriptedModule("DistillSeg")
+
+        self.addCleanup(restore)
 
     def waitForWorkers(self):
         """What is measured after an edit, and what a cancelled worker cannot interrupt."""

@@ -50,6 +50,11 @@ class ModelsCase(PanelCase):
         )
         return path
 
+    def remove(self, *, agree=True):
+        with mock.patch.object(slicer.util, "confirmOkCancelDisplay", lambda *_: agree):
+            self.ui.removeButton.click()
+        self.settle()
+
     def add(self, path):
         with mock.patch.object(qt.QFileDialog, "getOpenFileName", lambda *_: str(path)):
             self.ui.addButton.click()
@@ -164,9 +169,9 @@ class PackagesTest(ModelsCase):
         self.assertEqual(len(self.rows()), 3)
         self.assertTrue(self.ui.removeButton.enabled)
         self.screenshot("models-added")
-        self.segment() if self.panel.parameters.inputVolume else None
-        self.ui.removeButton.click()
-        self.settle()
+        self.remove(agree=False)
+        self.assertEqual(len(self.rows()), 3)
+        self.remove()
         self.assertEqual(len(self.rows()), 2)
         self.assertNotIn("hippocampus-mine", [each.id for each in list_packages()])
         self.assertFalse(self.panel.segment.ui.segmentButton.enabled)
@@ -202,8 +207,7 @@ class PackagesTest(ModelsCase):
         self.assertIn("broken-1.0.0", self.panel.said)
         self.assertEqual(self.panel.parameters.model, FAST)
         self.screenshot("models-broken")
-        self.ui.removeButton.click()
-        self.settle()
+        self.remove()
         self.assertEqual(len(self.rows()), 2)
 
     def test_a_model_without_a_licence_says_so(self):

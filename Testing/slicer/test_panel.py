@@ -101,8 +101,11 @@ class FirstResultTest(PanelCase):
             (qt.QPalette.WindowText, 230),
             (qt.QPalette.Text, 230),
             (qt.QPalette.ButtonText, 230),
+            (qt.QPalette.PlaceholderText, 140),
         ):
             dark.setColor(role, qt.QColor(grey, grey, grey))
+        for role in (qt.QPalette.WindowText, qt.QPalette.Text, qt.QPalette.ButtonText):
+            dark.setColor(qt.QPalette.Disabled, role, qt.QColor(120, 120, 120))
         qt.QApplication.setPalette(dark)
         try:
             self.choose()
@@ -147,6 +150,7 @@ class MidRunTest(PanelCase):
         self.assertFalse(self.panel.segment.ui.segmentButton.enabled)
 
     def test_reloading_the_module(self):
+        self.keepModules()
         widget = slicer.util.getModuleWidget("DistillSeg")
         widget.onReload()
         slicer.app.processEvents()
@@ -166,12 +170,11 @@ class MidRunTest(PanelCase):
 
     def test_quitting(self):
         """What the application does at its end: the panel's cleanup is called."""
+        self.keepModules()
         before = time.perf_counter()
         self.panel.cleanup()
         self.assertLess(time.perf_counter() - before, 6)
         self.assertFalse(self.panel.busy)
-        slicer.util.getModuleWidget("DistillSeg").onReload()  # a panel again for the next test
-        self.panel = slicer.util.getModuleWidget("DistillSeg").panel
 
 
 class SavedTest(PanelCase):
