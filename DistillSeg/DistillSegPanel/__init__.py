@@ -13,7 +13,8 @@
 | `Logic` | segment and compare, for the panel and the Python console |
 | `Parameters` | all choices, saved with the scene |
 | `Panel`, `Header`, `Status` | the frame, its menu and its one status sentence |
-| `Models`, `ModelList`, `ModelTexts`, `ModelIcon`, `Card`, `Packages` | choose, add, remove models |
+| `Models`, `ModelList`, `ModelTexts`, `ModelIcon` | the chooser of models |
+| `Card`, `Packages` | what a model tells about itself; adding and removing |
 | `Segment`, `Inputs`, `RegionRow` | the choices of a run and its one button |
 | `Preflight`, `Remedies` | what stands in the way, and what one click does about it |
 | `Run`, `State` | a run from click to result, and its states |

@@ -206,6 +206,7 @@ class PackagesTest(ModelsCase):
         self.ui.modelsList.setCurrentRow(2)
         self.assertIn("broken-1.0.0", self.panel.said)
         self.assertEqual(self.panel.parameters.model, FAST)
+        self.settle()
         self.screenshot("models-broken")
         self.remove()
         self.assertEqual(len(self.rows()), 2)
