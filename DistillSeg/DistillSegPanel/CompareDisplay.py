@@ -5,6 +5,9 @@ them. So nothing that users set for their segmentations is changed, and all of i
 comparison is left: also after a scene was saved in the midst of one, for what is needed is kept in
 attributes.
 
+Our display nodes are hidden then, not removed: Slicer's displayable managers keep pointers to every
+display node of a segmentation, and would follow them to freed memory at its next change.
+
 Main thread only.
 """
 
@@ -30,10 +33,12 @@ class CompareDisplay:
     def __init__(self):
         self.style = SIDE_BY_SIDE
         self.blinkingB = None
+        self._nodes = {}  # what is shown as "A", "B" and "D"
 
     def show(self, a, b, difference=None):
         """Show two segmentation nodes and their difference in the views of the comparison."""
-        for letter, node in (("A", a), ("B", b), ("D", difference)):
+        self._nodes = {"A": a, "B": b, "D": difference}
+        for letter, node in self._nodes.items():
             if node is not None and ownDisplay(node, letter) is None:
                 _addDisplay(node, letter)
         self.keepOthersOut()
@@ -51,6 +56,9 @@ class CompareDisplay:
             inB = [viewB, viewA] if self.blinkingB else [viewB]
         for display in _displays():
             letter = display.GetAttribute(OURS)
+            if letter and ownDisplay(self._nodes.get(letter), letter) is not display:
+                display.SetVisibility(False)  # of what was compared before
+                continue
             views = {"A": [*inA, threeD], "B": [*inB, threeD], "D": [viewMap]}.get(letter)
             if views is not None:
                 _setViews(display, [each for each in views if each])
@@ -87,12 +95,12 @@ class CompareDisplay:
                     display.SetAttribute(VIEWS, " ".join(before))
                     _setViews(display, kept)
 
-    @staticmethod
-    def leave():
-        """Remove our display nodes and show everything where it was."""
+    def leave(self):
+        """Hide our display nodes and show everything where it was."""
+        self._nodes = {}
         for display in _displays():
             if display.GetAttribute(OURS):
-                slicer.mrmlScene.RemoveNode(display)
+                display.SetVisibility(False)  # its list of views stays, so that it cannot come back
             elif display.GetAttribute(VIEWS) is not None:
                 _setViews(display, display.GetAttribute(VIEWS).split())
                 display.RemoveAttribute(VIEWS)

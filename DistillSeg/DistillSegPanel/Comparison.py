@@ -4,6 +4,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from DistillSegLib.errors import DistillSegError
 from DistillSegPanel import ComparisonTable, DifferenceMap
 from DistillSegPanel.CompareDisplay import A_FILLED, B_FILLED, SIDE_BY_SIDE
 from DistillSegPanel.CompareInputs import CompareInputs
@@ -147,11 +148,8 @@ class Comparison:
         """Write the table; what cannot be written is said."""
         try:
             self.view.comparison.to_csv(path)
-        except OSError as problem:
-            self.panel.say(
-                _("'{path}' could not be written ({why}).").format(path=path, why=problem.strerror),
-                "error",
-            )
+        except DistillSegError as problem:
+            self.panel.say(str(problem), "error")
             return
         self.panel.say(_("The table was saved as '{path}'.").format(path=path))
 

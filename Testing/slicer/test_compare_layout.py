@@ -189,7 +189,10 @@ class CompareDisplayTest(LayoutCase):
         self.display.solo(self.a, self.b, "s1", "s2")
         self.display.leave()
         for node in (self.a, self.b, self.other):
-            self.assertEqual(node.GetNumberOfDisplayNodes(), 1)
+            for number in range(1, node.GetNumberOfDisplayNodes()):
+                ours = node.GetNthDisplayNode(number)
+                self.assertFalse(ours.GetVisibility())
+                self.assertFalse(ours.IsDisplayableInView(self.restricted))
             self.assertIsNone(node.GetDisplayNode().GetAttribute(VIEWS))
         self.assertEqual(self.a.GetDisplayNode().GetViewNodeIDs(), ())
         self.assertEqual(self.other.GetDisplayNode().GetViewNodeIDs(), (self.restricted,))
@@ -216,3 +219,17 @@ class CompareDisplayTest(LayoutCase):
         self.assertEqual(self.views(late.GetDisplayNode()), [0, 0, 0, 0])
         self.display.leave()
         self.assertEqual(late.GetDisplayNode().GetViewNodeIDs(), ())
+
+    def test_a_segmentation_can_change_after_it_was_compared(self):
+        self.display.leave()
+        for node in (self.a, self.b):  # displayable managers follow every display node they knew
+            node.GetSegmentation().RemoveSegment("s1")
+            node.Modified()
+        slicer.app.processEvents()
+        self.display.show(self.b, self.a)  # the other way round
+        own = [ownDisplay(node, letter) for node, letter in ((self.b, "A"), (self.a, "B"))]
+        self.assertEqual([self.views(d) for d in own], [[1, 0, 0, 1], [0, 1, 0, 1]])
+        self.assertTrue(all(d.GetVisibility() for d in own))
+        before = [ownDisplay(node, letter) for node, letter in ((self.a, "A"), (self.b, "B"))]
+        self.assertFalse(any(d.GetVisibility() for d in before))
+        self.assertEqual(self.a.GetNumberOfDisplayNodes(), 3)
