@@ -91,7 +91,7 @@ class ListTest(ModelsCase):
             ("reference", 2),  # the fast one names what it was distilled from
             ("posterior HIPPO", 2),
             ("mr 5366008", 2),  # SNOMED CT's code of the structure
-            ("distilled from", 1),
+            ("large network", 1),
             ("liver", 0),
         ):
             with self.subTest(words):
