@@ -52,14 +52,14 @@ def peak_memory_bytes() -> int:
 
 def _first_line(path: str) -> str:
     try:
-        return Path(path).read_text().split("\n", 1)[0]
+        return Path(path).read_text(encoding="utf-8").split("\n", 1)[0]
     except OSError:
         return ""
 
 
 def _kilobytes(path: str, key: str) -> int:
     """Bytes of a line such as "MemAvailable:  123 kB"."""
-    for line in Path(path).read_text().splitlines():
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
         if line.startswith(key + ":"):
             return int(line.split()[1]) * 1024
     return 0

@@ -134,7 +134,7 @@ class PythonFile:
 
     def __init__(self, path: Path, ui: dict[str, str], own: frozenset[str], version: str):
         self.path, self.ui, self.own, self.version = path, ui, own, version
-        self.tree = ast.parse(path.read_text())
+        self.tree = ast.parse(path.read_text(encoding="utf-8"))
         self.parents = {c: p for p in ast.walk(self.tree) for c in ast.iter_child_nodes(p)}
         self.widgets = self._assigned_widgets()
         self.found: list[Problem] = []
@@ -303,7 +303,7 @@ def own_names(files: list[Path]) -> frozenset[str]:
     """Names that the code under test defines itself."""
     names = set()
     for file in files:
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 names.add(node.name)
     return frozenset(names)

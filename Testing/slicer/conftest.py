@@ -26,9 +26,11 @@ for folder in (HERE, MODULE.parent):
 
 def needs_application(path: Path) -> bool:
     """Whether a test file imports the application outside of functions and `try`."""
-    imports = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.Import)]
+    imports = [
+        n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.Import)
+    ]
     names = {alias.name.split(".")[0] for node in imports for alias in node.names}
-    for node in ast.parse(path.read_text()).body:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module.split(".")[0])
     return bool(names & OF_THE_APPLICATION)

@@ -96,8 +96,8 @@ UI_FAULTS = (
 def lint(code: str, ui: str = UI) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         python, form = Path(folder) / "Panel.py", Path(folder) / "Panel.ui"
-        python.write_text(code)
-        form.write_text(ui)
+        python.write_text(code, encoding="utf-8")
+        form.write_text(ui, encoding="utf-8")
         return [str(problem) for problem in apilint.lint([python], [form])]
 
 

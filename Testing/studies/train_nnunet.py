@@ -76,7 +76,7 @@ def plan(folder: Path, dataset: Dataset, features: int, batch: int) -> None:
     nnunet.extract_fingerprint_dataset(NUMBER, num_processes=1)
     nnunet.plan_experiment_dataset(NUMBER)
     file = folder / "nnUNetPlans.json"
-    plans = json.loads(file.read_text())
+    plans = json.loads(file.read_text(encoding="utf-8"))
     configured = plans["configurations"][CONFIGURATION]
     configured["batch_size"] = batch
     settings = configured["architecture"]["arch_kwargs"]

@@ -43,7 +43,8 @@ def in_two_processes(*words: object) -> tuple[str, int]:
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         timeout=300,
     )
     return done.stdout, done.returncode

@@ -116,13 +116,13 @@ def application_names() -> list[str]:
     """Attributes of `slicer.app` that Slicer's own Python uses."""
     import slicer
 
-    text = (Path(slicer.__path__[0]) / "util.py").read_text()
+    text = (Path(slicer.__path__[0]) / "util.py").read_text(encoding="utf-8")
     return sorted(set(re.findall(r"\bslicer\.app\.(\w+)", text)))
 
 
 def main(folder: Path) -> None:
     def read(name: str) -> dict:
-        return json.loads((folder / name).read_text())
+        return json.loads((folder / name).read_text(encoding="utf-8"))
 
     widgets = {
         version: {name: qt_class(fact) for name, fact in facts.items()}

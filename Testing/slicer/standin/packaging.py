@@ -34,7 +34,7 @@ def _requirements(given) -> list:
 
 def load_requirements(path):
     """Requirements of a text file; comments and options are skipped."""
-    lines = [line.strip() for line in Path(path).read_text().splitlines()]
+    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
     return _requirements([line for line in lines if line and line[0] not in "#-"])
 
 

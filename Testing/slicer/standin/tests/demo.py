@@ -238,7 +238,7 @@ UI = """<?xml version="1.0" encoding="UTF-8"?>
 def write(folder: Path, module: str = MODULE, ui: str = UI) -> Path:
     """The module's file in a folder of its own."""
     (folder / "Resources" / "UI").mkdir(parents=True)
-    (folder / "Resources" / "UI" / f"{NAME}.ui").write_text(ui)
+    (folder / "Resources" / "UI" / f"{NAME}.ui").write_text(ui, encoding="utf-8")
     file = folder / f"{NAME}.py"
-    file.write_text(module)
+    file.write_text(module, encoding="utf-8")
     return file

@@ -14,7 +14,9 @@ import pytest
 import qt
 from standin.violations import violations
 
-ANSWERS = json.loads(Path(__file__).with_name("pythonqt_answers.json").read_text())["answers"]
+ANSWERS = json.loads(Path(__file__).with_name("pythonqt_answers.json").read_text(encoding="utf-8"))[
+    "answers"
+]
 MODULES = (probes_properties, probes_signals, probes_widgets, probes_objects)
 PROBES = {
     name: function

@@ -36,7 +36,7 @@ def test_a_test_file_runs_under_unittest():
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_test_of_the_panel_knows_neither_pytest_nor_the_stand_in(file):
-    tree = ast.parse(file.read_text())
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     names = {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
     names |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     assert not {n for n in names if n.split(".")[0] in ("pytest", "standin", "PySide6")}
