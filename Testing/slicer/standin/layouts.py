@@ -100,6 +100,8 @@ class qSlicerLayoutManager(QtWidgets.QWidget):
         values = {p.get("name"): (p.text or "").strip() for p in element.findall("property")}
         node = self._s_view_node(kind, tag, values)
         key = node.GetID()
+        if key in self._s_widgets and self._s_widgets[key].mrmlAbstractViewNode() is not node:
+            self._s_forget(key)  # the node was removed and came back, as when a scene is read
         if key not in self._s_widgets:
             widget = WIDGETS[kind]()
             widget._s_show(self._s_scene, node, values.get("viewlabel"), values.get("viewcolor"))
@@ -107,6 +109,16 @@ class qSlicerLayoutManager(QtWidgets.QWidget):
         node.SetMappedInLayout(1)
         self._s_widgets[key].show()
         return self._s_widgets[key]
+
+    def _s_forget(self, key):
+        """Ends the widget of a view node that is no longer in the scene."""
+        widget = self._s_widgets.pop(key)
+        logics = self._s_scene.application_logic
+        for collection in (logics.GetSliceLogics(), logics.GetViewLogics()):
+            if hasattr(widget, "_s_view"):
+                collection.RemoveItem(widget._s_view.logic)
+        widget.setParent(None)
+        widget.deleteLater()
 
     def _s_view_node(self, kind, tag, values):
         scene = self._s_scene.scene

@@ -9,7 +9,7 @@ import slicer
 import vtk
 from SlicerCase import SlicerCase
 
-LAYOUT = 5417
+LAYOUT = 4711
 SLICE = """<item><view class="vtkMRMLSliceNode" singletontag="{tag}">
  <property name="orientation" action="default">Axial</property>
  <property name="viewlabel" action="default">{label}</property>
@@ -17,15 +17,15 @@ SLICE = """<item><view class="vtkMRMLSliceNode" singletontag="{tag}">
  <property name="viewgroup" action="default">54</property></view></item>"""
 XML = f"""<layout type="vertical" split="true">
  <item><layout type="horizontal" split="true">
-  {SLICE.format(tag="DistillSegA", label="A", color="#0072B2")}
-  {SLICE.format(tag="DistillSegB", label="B", color="#E69F00")}
-  {SLICE.format(tag="DistillSegDiff", label="D", color="#999999")}
+  {SLICE.format(tag="StandInA", label="A", color="#0072B2")}
+  {SLICE.format(tag="StandInB", label="B", color="#E69F00")}
+  {SLICE.format(tag="StandInDiff", label="D", color="#999999")}
  </layout></item>
  <item><layout type="horizontal" split="true">
-  <item><view class="vtkMRMLViewNode" singletontag="DistillSeg3D">
+  <item><view class="vtkMRMLViewNode" singletontag="StandIn3D">
    <property name="viewlabel" action="default">3D</property>
    <property name="viewgroup" action="default">54</property></view></item>
-  <item><view class="vtkMRMLPlotViewNode" singletontag="DistillSegProfile">
+  <item><view class="vtkMRMLPlotViewNode" singletontag="StandInProfile">
    <property name="viewlabel" action="default">P</property></view></item>
  </layout></item>
 </layout>"""
@@ -87,9 +87,9 @@ def wheel(widget, clicks: int) -> None:
 
 def test_the_layout_has_its_views_in_their_group(manager):
     assert manager.layout == LAYOUT
-    assert manager.sliceViewNames() == ("DistillSegA", "DistillSegB", "DistillSegDiff")
+    assert manager.sliceViewNames() == ("StandInA", "StandInB", "StandInDiff")
     assert (manager.threeDViewCount, manager.plotViewCount) == (1, 1)
-    node = manager.sliceWidget("DistillSegA").mrmlSliceNode()
+    node = manager.sliceWidget("StandInA").mrmlSliceNode()
     assert (node.GetViewGroup(), node.GetOrientation()) == (54, "Axial")
     assert node.IsMappedInLayout()
     assert not manager.sliceWidget("Red").mrmlSliceNode().IsMappedInLayout()
@@ -97,15 +97,15 @@ def test_the_layout_has_its_views_in_their_group(manager):
 
 def test_a_wheel_over_one_slice_moves_its_group_only(manager):
     offsets = {}
-    for name in ("DistillSegA", "DistillSegB", "DistillSegDiff", "Red"):
+    for name in ("StandInA", "StandInB", "StandInDiff", "Red"):
         offsets[name] = manager.sliceWidget(name).mrmlSliceNode().GetSliceOffset()
-    wheel(manager.sliceWidget("DistillSegA").sliceView(), 2)
+    wheel(manager.sliceWidget("StandInA").sliceView(), 2)
     moved = {
         name: manager.sliceWidget(name).mrmlSliceNode().GetSliceOffset() - offset
         for name, offset in offsets.items()
     }
-    assert moved["DistillSegA"] == pytest.approx(6)  # two slices of 3 mm
-    assert moved["DistillSegB"] == moved["DistillSegDiff"] == moved["DistillSegA"]
+    assert moved["StandInA"] == pytest.approx(6)  # two slices of 3 mm
+    assert moved["StandInB"] == moved["StandInDiff"] == moved["StandInA"]
     assert moved["Red"] == 0
 
 
@@ -154,7 +154,7 @@ def test_segments_are_shown_only_in_the_views_they_are_for(manager, volume):
     node.GetSegmentation().AddEmptySegment("x", "x", (0, 1, 0))
     mask = (slicer.util.arrayFromVolume(volume) > 60).astype(np.uint8)
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, "x", volume)
-    first = manager.sliceWidget("DistillSegA")
+    first = manager.sliceWidget("StandInA")
     node.GetDisplayNode().AddViewNodeID(first.mrmlSliceNode().GetID())
 
     def green(name):
@@ -162,8 +162,8 @@ def test_segments_are_shown_only_in_the_views_they_are_for(manager, volume):
         return int(((pixels[..., 1] - pixels[..., 0]) > 30).sum())
 
     slicer.app.processEvents()
-    assert green("DistillSegA") > 200
-    assert green("DistillSegB") == 0
+    assert green("StandInA") > 200
+    assert green("StandInB") == 0
 
 
 def test_a_table_view_shows_its_table():
@@ -179,3 +179,15 @@ def test_a_table_view_shows_its_table():
     view.mrmlTableViewNode().SetTableNodeID(table.GetID())
     layouts.setLayout(before)
     assert view.item(0, 0).text() == "Hippocampus"
+
+
+def test_a_view_whose_node_was_removed_is_made_anew(manager):
+    old = manager.sliceWidget("StandInA")
+    count = manager.mrmlSliceLogics().GetNumberOfItems()
+    slicer.mrmlScene.RemoveNode(old.mrmlSliceNode())
+    manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView)
+    manager.setLayout(LAYOUT)
+    new = manager.sliceWidget("StandInA")
+    assert new is not old
+    assert new.mrmlSliceNode().GetScene() is slicer.mrmlScene
+    assert manager.mrmlSliceLogics().GetNumberOfItems() == count
