@@ -125,6 +125,8 @@ def test_every_dependency_is_explained():
     project = SETTINGS["project"]
     extras = project["optional-dependencies"].values()
     required = [*project["dependencies"], *(r for extra in extras for r in extra)]
+    panel = (ROOT / "Testing/slicer/requirements.txt").read_text(encoding="utf-8").splitlines()
+    required += [line for line in panel if not line.startswith("#")]
     assert {name_of(requirement) for requirement in required} == explained
 
 
