@@ -16,10 +16,11 @@ from DistillSegLib.training.recipe import load_recipe
 from DistillSegLib.training.stages import run
 from Testing.datasets import write_decathlon
 from Testing.training.small_recipes import EVERYWHERE, SMALL
-from Testing.training.two_processes import build, gradients_in_one_process, methods
+from Testing.training.two_processes import methods
 
 ROOT = Path(__file__).resolve().parents[2]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+PROGRAM = ROOT / "Testing/training/two_processes.py"
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 SET = [*EVERYWHERE, *SMALL["distil"].overrides, "stages.student.epochs=3"]
 KILLED = """
 import os, signal, sys
@@ -35,10 +36,10 @@ run(load_recipe("distil", settings), {"": data}, out, on_event=stop)
 """
 
 
-def in_two_processes(*words: object) -> tuple[str, int]:
-    """What a program says under `torchrun`, and how it ended."""
+def started(*words: object) -> tuple[str, int]:
+    """What a program says, and how it ended."""
     done = subprocess.run(
-        [*TORCHRUN, *map(str, words)],
+        [sys.executable, *map(str, words)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -50,23 +51,30 @@ def in_two_processes(*words: object) -> tuple[str, int]:
     return done.stdout, done.returncode
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    out = tmp_path_factory.mktemp("two") / "gradients.pt"
-    said, code = in_two_processes(ROOT / "Testing/training/two_processes.py", out)
+def gradients(out: Path, *launcher: str) -> dict:
+    """What `two_processes.py` writes."""
+    said, code = started(*launcher, PROGRAM, out)
     assert code == 0, said[-3000:]
     return torch.load(out, weights_only=True)
 
 
-def test_torchrun_started_two_processes(two):
-    assert two["processes"] == 2
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    return gradients(tmp_path_factory.mktemp("two") / "gradients.pt", *TORCHRUN)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    return gradients(tmp_path_factory.mktemp("one") / "gradients.pt")
+
+
+def test_torchrun_started_two_processes(two, one):
+    assert (two["processes"], one["processes"]) == (2, 1)
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in methods()])
-def test_two_processes_give_the_mean_gradient_of_their_halves(two, name):
-    recipe, stage = next((recipe, stage) for found, recipe, stage in methods() if found == name)
-    expected = gradients_in_one_process(build(recipe, stage), stage)
-    measured = two["gradients"][name]
+def test_two_processes_give_the_mean_gradient_of_their_halves(two, one, name):
+    expected, measured = one["gradients"][name], two["gradients"][name]
     assert measured.keys() == expected.keys()
     size = max(float(gradient.abs().max()) for gradient in expected.values())
     assert size > 0
@@ -79,7 +87,7 @@ def test_a_run_killed_in_two_processes_goes_on_in_one(tmp_path):
     data, out = write_decathlon(tmp_path / "data", cases=12), tmp_path / "run"
     program = tmp_path / "killed.py"
     program.write_text(KILLED)
-    said, code = in_two_processes(program, data, out, *SET)
+    said, code = started(*TORCHRUN, program, data, out, *SET)
     assert code != 0, said
     assert len(load(out / "student" / "state.pt")["epochs"]) == 2, said[-3000:]
 

@@ -1,9 +1,10 @@
 """Run by `torchrun` in two processes: the gradients of one step of every stage of every recipe.
 
     torchrun --nproc_per_node 2 two_processes.py OUT.pt
+    python two_processes.py OUT.pt
 
-`test_processes.py` compares what process 0 writes with the mean gradient of the same two halves,
-computed in one process by `gradients_in_one_process`.
+Without `torchrun`, one process writes the mean gradient of the same two halves; `test_processes.py`
+compares them. Both are processes of their own, so that neither depends on what ran before.
 """
 
 from __future__ import annotations
@@ -77,6 +78,14 @@ def gradients_in_one_process(distillation: Distillation, stage: Stage) -> Mappin
     return {name: (gradient + halves[1][name]) / 2 for name, gradient in halves[0].items()}
 
 
+def alone(out: str) -> None:
+    found = {
+        name: gradients_in_one_process(build(recipe, stage), stage)
+        for name, recipe, stage in methods()
+    }
+    torch.save({"processes": 1, "gradients": found}, out)
+
+
 def main(out: str) -> None:
     found = {}
     fabric = None
@@ -95,4 +104,4 @@ def main(out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    (main if torch.distributed.is_torchelastic_launched() else alone)(sys.argv[1])
