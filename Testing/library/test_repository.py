@@ -160,7 +160,11 @@ def test_commands_of_the_readme_exist(line, capsys):
 
 
 def test_the_readme_tells_how_to_run_the_tests():
-    assert "pip install -r Testing/requirements.txt && python -m pytest\n" in README
+    halves = ("Testing/library Testing/slicer", "Testing/training")
+    tests = " && ".join(f"python -m pytest {half}" for half in halves)
+    assert f"pip install -r Testing/requirements.txt && {tests}\n" in README
+    ours = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    assert all(f'"$python" -m pytest -q {half}\n' in ours for half in halves)
     assert "pip install . && distillseg demo\n" in README
 
 
