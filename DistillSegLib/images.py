@@ -6,6 +6,7 @@ as one, or would be read wrongly without a word, raises ImageError in one senten
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -148,10 +149,9 @@ def refuse_image(labelmap: sitk.Image, name: str) -> None:
         )
 
 
-def image_warnings(image: sitk.Image) -> tuple[str, ...]:
-    """What is odd about an image but does not forbid using it, as sentences."""
+def grid_warnings(size: Sequence[int], spacing: Sequence[float]) -> list[str]:
+    """What is odd about the grid of an image: (x, y, z) voxels, and their spacing in mm."""
     found = []
-    spacing, size = image.GetSpacing(), image.GetSize()
     if 1 in size:
         found.append(
             f"The image is a single slice ({'x'.join(map(str, size))} voxels); networks for "
@@ -166,6 +166,12 @@ def image_warnings(image: sitk.Image) -> tuple[str, ...]:
         found.append(
             f"The voxels measure {_mm(spacing)}; the file probably counts in another unit."
         )
+    return found
+
+
+def image_warnings(image: sitk.Image) -> tuple[str, ...]:
+    """What is odd about an image but does not forbid using it, as sentences."""
+    found = grid_warnings(image.GetSize(), image.GetSpacing())
     voxels = sitk.GetArrayViewFromImage(image)
     low, high = np.min(voxels), np.max(voxels)
     if low == high:

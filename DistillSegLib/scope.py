@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from DistillSegLib.errors import ScopeError
 
@@ -94,12 +95,20 @@ def measure(images: Sequence[sitk.Image], *, orientation: str) -> Measured:
     size = tuple(n * s for n, s in zip(first.GetSize()[::-1], spacing, strict=True))
     intensity = []
     for image in images:
-        array = sitk.GetArrayViewFromImage(image)
-        step = int(np.ceil((array.size / SAMPLE) ** (1 / 3)))  # evenly, along every axis
-        values = np.percentile(array[::step, ::step, ::step], (0.5, 50, 99.5))
-        intensity.append(tuple(float(value) for value in values))
+        intensity.append(percentiles(sitk.GetArrayViewFromImage(image)))
     modality = images[0].GetMetaData(MODALITY) if images[0].HasMetaDataKey(MODALITY) else ""
     return Measured(size, spacing, tuple(intensity), modality)
+
+
+def percentiles(voxels: NDArray, *, sample: int = SAMPLE) -> tuple[float, float, float]:
+    """The 0.5th, 50th and 99.5th percentile of (D, H, W) values.
+
+    Args:
+        sample: how many voxels, spread evenly, they are taken from at most.
+    """
+    step = int(np.ceil((voxels.size / sample) ** (1 / 3)))  # along every axis
+    found = np.percentile(voxels[::step, ::step, ::step], (0.5, 50, 99.5))
+    return tuple(float(value) for value in found)
 
 
 def scope_of(measured: Sequence[Measured], *, description: str, body_part: str) -> Scope:
@@ -155,22 +164,23 @@ def scope_warnings(
             f"The voxels measure {_by(measured.spacing_mm)} mm (x, y, z), coarser than the "
             f"{_span(scope.spacing_mm)} mm of training; expect rough outlines."
         )
-    if other := _other_modality(scope, whole, modality):
-        return [*warnings, f"{other}; the model was trained on {modality}, do not rely on it here."]
+    if other := other_modality(scope, whole, modality):
+        return [*warnings, other]
     for values, known in zip(measured.intensity, scope.intensity):
         warnings += _intensity_warning(values, known, modality=modality, own_units=own_units)
     return warnings
 
 
-def _other_modality(scope: Scope, whole: Measured, modality: str) -> str:
+def other_modality(scope: Scope, whole: Measured, modality: str) -> str:
     """How one sees that an image is not of the model's modality; empty if one does not."""
     model = modality.upper()[:2]  # "MR" of "MRI"
+    advice = f"; the model was trained on {modality}, do not rely on it here."
     if model in ("CT", "MR") and whole.modality not in ("", model):
-        return f"The image is of modality {whole.modality}"
+        return f"The image is of modality {whole.modality}{advice}"
     for (low, _, high), known in zip(whole.intensity, scope.intensity):
         if model == "MR" and low <= HOUNSFIELD_BELOW < known.low[0]:
             values = f"The image's values run from {low:.4g} to {high:.4g}"
-            return f"{values}, as a CT's in Hounsfield units do"
+            return f"{values}, as a CT's in Hounsfield units do{advice}"
     return ""
 
 
