@@ -5,14 +5,17 @@ Nothing here knows what is normal; these are signs that a person should look.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import SimpleITK as sitk
 
 from DistillSegLib.comparison import volumes_by_value_ml
+from DistillSegLib.errors import Cancelled
 from DistillSegLib.metrics import bounding_box
 from DistillSegLib.postprocessing import connected_parts
 from DistillSegLib.segmentations import Segmentation
+from DistillSegLib.windows import never
 
 Box = tuple[slice, ...]  # along z, y, x
 
@@ -35,14 +38,20 @@ class Finding:
     touches_border: bool
 
 
-def findings(segmentation: Segmentation) -> list[Finding]:
-    """One entry for each structure of the label table, in its order."""
+def findings(segmentation: Segmentation, *, cancelled: Callable[[], bool] = never) -> list[Finding]:
+    """One entry for each structure of the label table, in its order.
+
+    Raises:
+        Cancelled: between two structures.
+    """
     volumes = volumes_by_value_ml(segmentation.image)
     voxels = sitk.GetArrayViewFromImage(segmentation.image)
     around = bounding_box(voxels != 0) or (slice(0, 0),) * 3
     inside = voxels[around]
     found = []
     for label in segmentation.labels:
+        if cancelled():
+            raise Cancelled("The structures were not measured; it was cancelled.")
         box = bounding_box(inside == label.value)
         parts = int(connected_parts(inside[box] == label.value).max()) if box else 0
         found.append(

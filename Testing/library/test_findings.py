@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from DistillSegLib import Segmenter
+from DistillSegLib.errors import Cancelled
 from DistillSegLib.findings import findings
 from DistillSegLib.images import read_image
 from DistillSegLib.labels import label_table
@@ -70,3 +71,13 @@ def test_an_empty_result_has_a_picture_of_the_image():
     drawn = thumbnail(grey, Segmentation(labels, LABELS), edge=32)
     assert drawn.shape == (32, 32, 3)
     assert drawn.std() > 10
+
+
+def test_cancel_is_asked_before_each_structure():
+    asked = []
+    with pytest.raises(Cancelled):
+        findings(
+            segmentation(np.ones((4, 4, 4), np.uint8)),
+            cancelled=lambda: asked.append(1) or len(asked) > 1,
+        )
+    assert len(asked) == 2
