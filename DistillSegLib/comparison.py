@@ -32,6 +32,7 @@ from DistillSegLib.disagreement import (
     map_of,
     point_mm,
     positions_mm,
+    signed_distance_mm,
 )
 from DistillSegLib.errors import Cancelled, GeometryError
 from DistillSegLib.files import write_text
@@ -161,7 +162,30 @@ class Comparison:
             new = map_of(*self._masks(row, row.disagreement.box))
             stronger = (new > 0) & ((part == 0) | (new < part))
             part[stronger] = new[stronger]
-        image = sitk.GetImageFromArray(found)
+        return self._cut(found, box)
+
+    def distance_to_a(self, row: Row, *, rim_mm: float = 10.0) -> sitk.Image:
+        """How far each voxel lies from A's surface in mm, negative inside A, as float32.
+
+        Read along the outline of B, it tells where B is larger (positive) or smaller than A. It is
+        on A's grid, cut to both with a rim around them.
+
+        Raises:
+            GeometryError: A holds no voxel of the structure.
+        """
+        spacing_mm, size = spacing_of(self.a.image), self.a.image.GetSize()[::-1]
+        box = _grown(row.disagreement.box, spacing_mm, size, rim_mm) if row.disagreement else None
+        mask = self._masks(row, box)[0] if box else np.zeros(0, bool)
+        if not mask.any():
+            raise GeometryError(
+                f"A has no voxel of '{row.structure}', so nothing has a distance to it; choose "
+                "another structure."
+            )
+        return self._cut(signed_distance_mm(mask, spacing_mm), box)
+
+    def _cut(self, voxels: NDArray, box: Box) -> sitk.Image:
+        """What was computed on a box of A's grid, as an image in its place."""
+        image = sitk.GetImageFromArray(voxels)
         image.SetSpacing(self.a.image.GetSpacing())
         image.SetDirection(self.a.image.GetDirection())
         first = [part.start for part in box[::-1]]
@@ -332,6 +356,15 @@ def _around(boxes: Sequence[Box]) -> Box | None:
     return tuple(slice(min(p.start for p in part), max(p.stop for p in part)) for part in parts)
 
 
+def _grown(box: Box, spacing_mm: Sequence[float], size: Sequence[int], rim_mm: float) -> Box:
+    """A box with a rim around it, as far as the image goes."""
+    rims = [math.ceil(rim_mm / step) for step in spacing_mm]
+    return tuple(
+        slice(max(0, part.start - rim), min(n, part.stop + rim))
+        for part, rim, n in zip(box, rims, size)
+    )
+
+
 def _corner(image: sitk.Image) -> Box:
     """A small box, for what has no voxel."""
     return tuple(slice(0, min(2, size)) for size in image.GetSize()[::-1])
@@ -341,10 +374,8 @@ def _measured(row: Row, voxels: tuple, boxes: tuple, image: sitk.Image, toleranc
     """A row with its numbers, measured on the box around both masks."""
     known = [found[i.value] for found, i in zip(boxes, (row.a, row.b)) if i.value in found]
     tight = _around(known) or _corner(image)
-    box = tuple(  # with a rim, for a flat structure in a volume is not a picture (see `metrics`)
-        slice(max(0, part.start - 1), min(size, part.stop + 1))
-        for part, size in zip(tight, image.GetSize()[::-1])
-    )
+    # With a rim of a voxel, for a flat structure in a volume is not a picture (see `metrics`).
+    box = _grown(tight, (1.0, 1.0, 1.0), image.GetSize()[::-1], 1.0)
     a, b = voxels[0][box] == row.a.value, voxels[1][box] == row.b.value
     score = score_masks(row.a, a, b, spacing_mm=spacing_of(image), tolerance_mm=tolerance_mm)
     found = disagreement(a, b, box, image)

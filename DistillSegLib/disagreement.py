@@ -74,6 +74,19 @@ def map_of(a: NDArray, b: NDArray) -> NDArray[np.uint8]:
     return found
 
 
+def signed_distance_mm(mask: NDArray, spacing_mm: tuple[float, float, float]) -> NDArray:
+    """How far each voxel lies from a mask's outermost voxels, negative inside, as float32.
+
+    Args:
+        mask: (z, y, x) bool with at least one voxel.
+        spacing_mm: voxel spacing as (z, y, x).
+    """
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    image.SetSpacing([float(step) for step in reversed(spacing_mm)])
+    found = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
+    return sitk.GetArrayFromImage(found)
+
+
 def anatomical_axes(image: sitk.Image) -> tuple[int, int, int]:
     """The array axes (0 is z) that run nearest to superior, posterior and left.
 

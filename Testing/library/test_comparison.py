@@ -338,3 +338,30 @@ def test_numbers_measured_on_boxes_are_those_of_the_whole_image():
     for row, expected in zip(rows, whole, strict=True):
         assert (row.dice, row.hd95_mm) == (expected.dice, expected.hd95_mm)
         assert row.nsd == pytest.approx(expected.nsd)
+
+
+def test_distances_to_a_are_in_mm_negative_inside_and_in_their_place():
+    a, b = np.zeros((9, 20, 30), np.uint8), np.zeros((9, 20, 30), np.uint8)
+    a[3:6, 8:13, 10:19] = 1
+    b[3:6, 8:13, 10:21] = 1  # two voxels of 1 mm more along x
+    found = compare(segmentation(a, {1: "liver"}), segmentation(b, {1: "liver"}))
+    image = found.distance_to_a(found.rows[0], rim_mm=6.0)
+    spacing, origin = np.array((1.0, 2.0, 3.0)), np.array((5.0, 6.0, 7.0))
+    # Both with a rim of a voxel begin at x 9, y 7, z 2; and 6 mm are 6, 3, 2 voxels.
+    np.testing.assert_allclose(image.GetOrigin(), origin + spacing * (3, 4, 0))
+    assert image.GetSize() == (25, 13, 9)
+
+    def at(x, y, z):
+        return image.GetPixel(image.TransformPhysicalPointToIndex(origin + spacing * (x, y, z)))
+
+    assert at(18, 10, 4) == 0  # A's outermost voxel
+    assert at(20, 10, 4) == pytest.approx(2.0)  # where B reaches farther
+    assert at(14, 14, 4) == pytest.approx(4.0)  # two voxels of 2 mm along y
+    assert at(14, 10, 4) == pytest.approx(-3.0)  # the middle, one voxel of 3 mm below the surface
+
+
+def test_without_a_voxel_in_a_there_is_no_distance():
+    empty = segmentation(np.zeros((6, 7, 8)), NAMES)
+    found = compare(empty, segmentation(two_blocks(), NAMES))
+    with pytest.raises(GeometryError, match="A has no voxel of 'liver'"):
+        found.distance_to_a(found.rows[0])
