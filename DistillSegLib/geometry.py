@@ -22,6 +22,8 @@ from DistillSegLib.errors import DistillSegError, GeometryError, ImageError
 
 Spacing = tuple[float, float, float]  # mm, (z, y, x)
 
+SLICES = "slices"  # instead of an orientation's three letters
+CLEARLY_COARSER = 1.5  # times the other spacings: the axis across a stack's slices
 MOST_VOXELS = 2**30  # 4 GiB of float32; a whole body at 1 mm has half as many
 
 
@@ -109,12 +111,27 @@ def reorient(image: sitk.Image, code: str) -> sitk.Image:
     """The same voxels at the same places, stored in another order: axes permuted and flipped only.
 
     Args:
-        code: where the x, y and z axes lead, nearest: "LPS" is left, posterior, superior.
+        code: where the x, y and z axes lead, nearest: "LPS" is left, posterior, superior. `SLICES`:
+            z leads across the slices, x and y as they are stored.
 
     If this were wrong, the network would see patients lying as none did in training, and return a
     left organ as the right one.
     """
-    return sitk.DICOMOrient(image, code)
+    if code != SLICES:
+        return sitk.DICOMOrient(image, code)
+    across = _across_slices(image)
+    return sitk.PermuteAxes(image, [axis for axis in range(3) if axis != across] + [across])
+
+
+def _across_slices(image: sitk.Image) -> int:
+    """The axis, x first, along which voxels are longest; the last one where none stands out.
+
+    A stack along an organ's own axes, such as the short axis of the heart, lies obliquely: the
+    nearest of the patient's axes may be any. A scan stored in another order is still told by this.
+    """
+    spacing = np.array(image.GetSpacing())
+    across = int(spacing.argmax())
+    return across if spacing[across] > CLEARLY_COARSER * np.delete(spacing, across).max() else 2
 
 
 def resample(image: sitk.Image, spacing_mm: Spacing, *, linear: bool) -> sitk.Image:

@@ -82,7 +82,9 @@ class Preprocessing:
     Attributes:
         spacing_mm: (z, y, x) after orientation.
         intensity: one for each channel.
-        orientation: where the x, y and z axes lead; "LPS" is left, posterior, superior.
+        orientation: where the x, y and z axes lead; "LPS" is left, posterior, superior. Or
+            "slices": z leads across the slices, however these lie in the patient, x and y as they
+            are stored; for stacks along an organ's own axes, as the short axis of the heart.
     """
 
     spacing_mm: tuple[float, float, float]
@@ -94,10 +96,11 @@ class Preprocessing:
             raise ValueError(f"spacing_mm is {self.spacing_mm}; each must be above zero.")
         if not self.intensity:
             raise ValueError("intensity is empty; give one entry for each channel.")
-        if sorted("LRPASI".find(letter) // 2 for letter in self.orientation) != [0, 1, 2]:
+        axes = sorted("LRPASI".find(letter) // 2 for letter in self.orientation)
+        if self.orientation != "slices" and axes != [0, 1, 2]:
             raise ValueError(
                 f"orientation is '{self.orientation}'; use one letter each of L or R, "
-                "P or A, S or I, such as 'LPS'."
+                "P or A, S or I, such as 'LPS', or 'slices'."
             )
 
     def apply(self, images: Sequence[sitk.Image]) -> Prepared:

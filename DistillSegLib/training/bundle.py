@@ -68,7 +68,15 @@ def turned(code: str, preprocessing: Preprocessing) -> tuple[tuple[int, int, int
     Returns:
         Which of our axes (0 = z) is its first, second and third; those of its axes that run
         against ours.
+
+    Raises:
+        RecipeError: ours follow the slices, which lie differently in each patient.
     """
+    if preprocessing.orientation == "slices":
+        raise RecipeError(
+            f"A bundle sees images along the patient's axes ({code}), the plan follows the slices; "
+            f"give plan.orientation = '{code}'."
+        )
     axes, flipped = [], []
     for number, letter in enumerate(code):
         pair = next(pair for pair in ("LR", "PA", "SI") if letter in pair)

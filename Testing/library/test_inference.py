@@ -69,6 +69,19 @@ def test_label_in_label_out_for_an_oblique_left_handed_grid(segmenter):
     np.testing.assert_array_equal(labels(segmentation), expected_labels(image))
 
 
+def test_label_in_label_out_for_a_model_that_follows_the_slices(tmp_path):
+    values = Intensity("fixed", (0.0, 1000.0), mean=0.0, std=100.0)
+    preprocessing = Preprocessing((4.0, 1.0, 1.0), (values,), "slices")
+    path = write_tiny_package(tmp_path / "s.distillseg", preprocessing=preprocessing)
+    image = phantom()
+    image.SetSpacing((4.0, 1.0, 1.0))
+    turn = sitk.Euler3DTransform((0, 0, 0), 0.7, -0.6, 0.8).GetMatrix()
+    image.SetDirection(turn)
+    segmentation = Segmenter(path, engine="onnxruntime").segment(image, force_scope=True)
+    np.testing.assert_array_equal(labels(segmentation), expected_labels(image))
+    assert segmentation.image.GetDirection() == image.GetDirection()
+
+
 def test_windows_and_a_single_pass_agree(tmp_path, segmenter):
     path = write_tiny_package(tmp_path / "w.distillseg", single_pass=False)
     image = phantom((21, 17, 15))

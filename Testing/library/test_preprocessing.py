@@ -85,6 +85,27 @@ def test_label_and_image_land_on_the_same_grid():
     np.testing.assert_array_equal(label[sure], np.rint(image[sure]))
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (0, 2, 1), (2, 0, 1)])
+def test_slices_stay_slices_however_a_stack_lies_and_is_stored(order):
+    """The short axis of a heart runs obliquely; to "LPS" alone, slices would become columns."""
+    turn = sitk.Euler3DTransform((0, 0, 0), 0.3, 1.2, -0.4).GetMatrix()
+    stack = volume(noise(5, 12, 10), (1.4, 1.4, 8.0), np.reshape(turn, (3, 3)), (4.0, -9.0, 30.0))
+    preprocessing = Preprocessing((8.0, 1.4, 1.4), (MR,), "slices")
+    expected = preprocessing.apply([stack])
+    assert expected.array.shape == (1, 5, 12, 10)
+    assert Preprocessing((8.0, 1.4, 1.4), (MR,), "LPS").apply([stack]).array.shape[1] != 5
+    stored = preprocessing.apply([sitk.PermuteAxes(stack, order)])
+    rows_first = order.index(0) > order.index(1)
+    array = expected.array.swapaxes(2, 3) if rows_first else expected.array
+    np.testing.assert_allclose(stored.array, array, atol=1e-5)
+
+
+def test_without_an_axis_that_stands_out_the_last_one_crosses_the_slices():
+    box = volume(noise(3, 4, 5), (1.2, 1.0, 1.0))
+    array = Preprocessing((1, 1, 1.2), (MR,), "slices").apply([box]).array
+    assert array.shape == (1, 3, 4, 5)
+
+
 def test_a_label_map_saved_as_floats_is_read_but_probabilities_are_not():
     preprocessing = Preprocessing((1, 1, 1), (MR,))
     label = preprocessing.apply_label(volume(np.array([[[0.0, 2.0, 1.0]]])))

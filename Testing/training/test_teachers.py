@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -344,6 +345,11 @@ def test_a_bundle_sees_its_own_axes_and_answers_along_ours(bundle):
 )
 def test_axes_are_found_by_their_letters(code, expected):
     assert turned(code, PLAN) == expected
+
+
+def test_axes_that_follow_the_slices_have_no_letters():
+    with pytest.raises(RecipeError, match=r"give plan.orientation = 'RAS'"):
+        turned("RAS", replace(PLAN, orientation="slices"))
 
 
 def test_turning_there_and_back_changes_nothing():
