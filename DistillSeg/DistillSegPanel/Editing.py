@@ -85,6 +85,16 @@ class Editing:
         if segmentId:
             self.editor.select(segmentId)
 
+    def saveForUndo(self, segmentationNode):
+        """Make the next change of a segmentation one that Undo takes back, if it is edited here."""
+        if self.editor is not None and self.editor.widget.segmentationNode() is segmentationNode:
+            self.editor.saveForUndo()
+
+    @property
+    def isListening(self):
+        """Whether the editor's keys are on: digits and Space choose its tools."""
+        return self.editor is not None and self.editor.isActive
+
     # What users do
 
     def onSegmented(self, segmentationNode):

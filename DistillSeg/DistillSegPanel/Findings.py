@@ -52,6 +52,8 @@ class Findings(VTKObservationMixin):
         self.removeObservers()
         self._node, self.bySegment, self.problem = segmentationNode, {}, ""
         self._timer.stop()
+        self._again = False
+        self._jobs.cancel()  # what is measured is not asked for any more
         if segmentationNode is None:
             return
         segmentation = segmentationNode.GetSegmentation()
@@ -77,9 +79,10 @@ class Findings(VTKObservationMixin):
         segmentation = node.GetSegmentation()
         ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
         self._jobs.start(
-            lambda _report, _cancelled: findings(copy),
+            lambda _report, cancelled: findings(copy, cancelled=cancelled),
             onDone=lambda found: self._onDone(node, dict(zip(ids, found))),
             onError=self._onError,
+            onCancelled=self._onCancelled,
         )
         self._jobs.poll()  # what is small is measured at once
 
@@ -96,6 +99,10 @@ class Findings(VTKObservationMixin):
         if node is self._node:
             self.bySegment, self.problem = found, ""
             self._onChange()
+        if self._again:
+            self.measure()
+
+    def _onCancelled(self):
         if self._again:
             self.measure()
 

@@ -10,6 +10,7 @@ Main thread only.
 import slicer
 from slicer.i18n import tr as _
 
+from DistillSegPanel import Confidence
 from DistillSegPanel.Nodes import NodeError
 from DistillSegPanel.Segments import BINARY, labelmapFromImage, sameMask
 
@@ -102,6 +103,10 @@ def put(segmentation, volumeNode, model, outputNode=None):
         if renamed or not _updated(node, labelmap, segmentation.labels):
             _replace(node, labelmap, segmentation.labels, model)
         _keepRaw(node, labelmap, segmentation.labels, model)
+        known = getattr(segmentation, "confidence", {})
+        for label in segmentation.labels:
+            segment = node.GetSegmentation().GetSegment(_segmentId(label))
+            Confidence.keep(segment, known.get(label.value))
     if hadSurface:
         node.CreateClosedSurfaceRepresentation()
     _placeBeside(node, volumeNode)

@@ -1,21 +1,43 @@
 """What the table of results says about a structure, and about a result without any."""
 
+import slicer
 from slicer.i18n import tr as _
 
 from DistillSegPanel.Nodes import checkVolume, fieldOfViewMm
 
 
-def signsOf(finding):
-    """Pairs of (short text, explanation): why a person should look at a structure."""
+def signsOf(finding, segment):
+    """Pairs of (short text, explanation): why a person should look at a structure, or has."""
+    signs = reviewOf(segment)
+    if finding is None:
+        return signs
     if finding.volume_ml == 0:
-        return [(_("not found"), _("The model marked no voxel of this structure."))]
-    signs = []
+        return [(_("not found"), _("No voxel is marked as this structure.")), *signs]
     if finding.touches_border:
         signs.append((_("cut off"), _("It reaches the edge of the image and may go on beyond it.")))
     if finding.parts > 1:
         text = _("{count} parts").format(count=finding.parts)
         signs.append((text, _("It falls into pieces that do not touch each other.")))
     return signs
+
+
+def reviewOf(segment):
+    """Whether a person changed or accepted a structure, as a list of such a pair."""
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    texts = {
+        logic.InProgress: (_("edited"), _("It was changed after the model gave it.")),
+        logic.Completed: (_("accepted"), _("Somebody accepted it in 'Edit'.")),
+    }
+    status = logic.GetSegmentStatus(segment)
+    return [texts[status]] if status in texts else []
+
+
+def confidenceTip(confidence):
+    """What the bar is, in two lines."""
+    return _(
+        "The network's highest class probability is {percent:.0f} % on average over this\n"
+        "structure's voxels, before edits. It tells how sure the model was, not how right."
+    ).format(percent=100 * confidence)
 
 
 def volumeText(volumeMl):

@@ -8,12 +8,15 @@ from slicer.util import VTKObservationMixin
 
 from DistillSegLib.errors import DistillSegError
 from DistillSegPanel import Outputs
+from DistillSegPanel.Bars import barIcon
+from DistillSegPanel.Confidence import confidenceOf
 from DistillSegPanel.Findings import Findings
-from DistillSegPanel.ResultTexts import nothingText, signsOf, volumeText
+from DistillSegPanel.ResultTexts import confidenceTip, nothingText, signsOf, volumeText
 from DistillSegPanel.Views import centerViews
 
-VISIBLE, STRUCTURE, VOLUME, SIGNS = range(4)
+VISIBLE, STRUCTURE, VOLUME, CONFIDENCE, SIGNS = range(5)
 SWATCH = 12  # pixels
+BAR = (24, 8)  # pixels
 MOST_ROWS = 8  # that are seen without scrolling
 
 
@@ -34,13 +37,17 @@ class Results(VTKObservationMixin):
         self._parent = parent
         self.ui = panel.loadUi("Results", parent)
         table = self.table = self.ui.resultsTable
-        table.setHorizontalHeaderLabels(("", _("Structure"), _("cm³"), _("Look at")))
+        table.setHorizontalHeaderLabels(
+            ("", _("Structure"), _("cm³"), _("Confidence"), _("Look at"))
+        )
+        table.setIconSize(qt.QSize(BAR[0], SWATCH))
         header = table.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         header.setSectionResizeMode(STRUCTURE, qt.QHeaderView.Stretch)
         header.setHighlightSections(False)
         table.connect("itemChanged(QTableWidgetItem*)", self.onItemChanged)
         table.connect("cellClicked(int,int)", self.onClicked)
+        table.connect("cellActivated(int,int)", self.onActivated)
         table.connect("cellDoubleClicked(int,int)", self.onDoubleClicked)
         table.connect("customContextMenuRequested(QPoint)", self.onContextMenu)
 
@@ -89,9 +96,16 @@ class Results(VTKObservationMixin):
         self.node.GetDisplayNode().SetSegmentVisibility(self.ids[item.row()], isShown)
 
     def onClicked(self, row, column):
-        """Centre the views on a structure."""
+        """Centre the views on a structure and show it alone in 3D; again: show all there."""
         if column != VISIBLE and row < len(self.ids):
             self.center(self.ids[row])
+            self.solo(None if self._isAlone(self.ids[row]) else self.ids[row])
+
+    def onActivated(self, row, column):
+        """The same from the keyboard."""
+        if column != VISIBLE and row < len(self.ids):
+            self.center(self.ids[row])
+            self.solo(self.ids[row])
 
     def onDoubleClicked(self, row, column):
         """Edit a structure."""
@@ -111,8 +125,14 @@ class Results(VTKObservationMixin):
         identifier = self.ids[row]
         centre = menu.addAction(_("Centre views"))
         centre.connect("triggered()", lambda: self.center(identifier))
+        everything = menu.addAction(_("Show all in 3D"))
+        everything.connect("triggered()", lambda: self.solo(None))
+        edit = menu.addAction(_("Edit"))
+        edit.enabled = self.panel.editing is not None
+        edit.connect("triggered()", lambda: self.onDoubleClicked(row, STRUCTURE))
         reset = menu.addAction(_("Reset to the model's output"))
-        reset.enabled = Outputs.rawOf(self.node) is not None
+        raw = Outputs.rawOf(self.node)
+        reset.enabled = raw is not None and identifier in Outputs.ownSegments(raw)
         reset.connect("triggered()", lambda: self.reset(identifier))
         return menu
 
@@ -122,15 +142,28 @@ class Results(VTKObservationMixin):
         if finding is None or finding.volume_ml > 0:
             centerViews(self.node.GetSegmentCenterRAS(segmentId))
 
+    def solo(self, segmentId):
+        """Show one structure alone in 3D; None shows all."""
+        display = self.node.GetDisplayNode()
+        if display is not None:
+            with slicer.util.NodeModify(display):
+                for each in self.ids:
+                    display.SetSegmentVisibility3D(each, segmentId in (None, each))
+
     def reset(self, segmentId):
-        """Take a structure back to what the model gave."""
+        """Take a structure back to what the model gave; Undo in the editor takes this back."""
+        editing = self.panel.editing
         try:
+            if editing is not None:
+                editing.saveForUndo(self.node)
             Outputs.reset(self.node, [segmentId])
         except DistillSegError as problem:
             self.panel.say(str(problem), "error")
             return
-        name = self.node.GetSegmentation().GetSegment(segmentId).GetName()
-        self.panel.say(_("'{name}' is as the model gave it.").format(name=name))
+        segment = self.node.GetSegmentation().GetSegment(segmentId)
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        logic.SetSegmentStatus(segment, logic.NotStarted)
+        self.panel.say(_("'{name}' is as the model gave it.").format(name=segment.GetName()))
 
     def _follow(self, node):
         if node is self.node:
@@ -142,6 +175,9 @@ class Results(VTKObservationMixin):
             event = slicer.vtkMRMLDisplayableNode.DisplayModifiedEvent
             self.addObserver(node, event, self.panel.changedSoon)
             self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.panel.changedSoon)
+            for name in ("SegmentAdded", "SegmentRemoved", "SegmentModified"):
+                event = getattr(slicer.vtkSegmentation, name)
+                self.addObserver(node.GetSegmentation(), event, self.panel.changedSoon)
 
     def _showSegments(self, segmentation):
         display = self.node.GetDisplayNode()
@@ -155,9 +191,24 @@ class Results(VTKObservationMixin):
             finding = self.findings.bySegment.get(identifier)
             volume = self._put(row, VOLUME, volumeText(finding.volume_ml) if finding else "…")
             volume.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-            signs = signsOf(finding) if finding else []
+            self._showConfidence(row, confidenceOf(segment))
+            signs = signsOf(finding, segment)
             item = self._put(row, SIGNS, ", ".join(text for text, _why in signs))
             item.setToolTip("\n".join(why for _text, why in signs))
+
+    def _showConfidence(self, row, confidence):
+        """A bar with its number; nothing where it is unknown."""
+        isKnown = confidence is not None
+        item = self._put(row, CONFIDENCE, f"{confidence:.2f}" if isKnown else "")
+        item.setIcon(barIcon(confidence, self.table.palette, *BAR) if isKnown else qt.QIcon())
+        item.setToolTip(confidenceTip(confidence) if isKnown else _("Not known for this structure"))
+
+    def _isAlone(self, segmentId):
+        """Whether a structure is the only one in 3D, of several."""
+        display = self.node.GetDisplayNode()
+        if display is None or len(self.ids) < 2:
+            return False
+        return [i for i in self.ids if display.GetSegmentVisibility3D(i)] == [segmentId]
 
     def _sentence(self):
         """The name of what is shown, or why there is nothing in it."""

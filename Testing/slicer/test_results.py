@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import qt
 import slicer
-from DistillSegPanel import Outputs
-from DistillSegPanel.Results import SIGNS, STRUCTURE, VISIBLE, VOLUME
+from DistillSegPanel import Confidence, Outputs
+from DistillSegPanel.Results import CONFIDENCE, SIGNS, STRUCTURE, VISIBLE, VOLUME
+from DistillSegPanel.Views import COMPARE_GROUP
 from PanelCase import FAST, PanelCase, needsEngine
 
 HEAD, BODY = "DistillSeg_1", "DistillSeg_2"
@@ -83,7 +84,8 @@ class ResultsTest(PanelCase):
         for row, identifier in enumerate((HEAD, BODY)):
             self.table.cellClicked(row, STRUCTURE)
             expected = node.GetSegmentCenterRAS(identifier)
-            for sliceNode in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+            for sliceNode in (n for n in nodes if n.GetViewGroup() != COMPARE_GROUP):
                 origin = [sliceNode.GetSliceToRAS().GetElement(n, 3) for n in range(3)]
                 normal = [sliceNode.GetSliceToRAS().GetElement(n, 2) for n in range(3)]
                 away = np.dot(np.subtract(expected, origin), normal)
@@ -104,13 +106,100 @@ class ResultsTest(PanelCase):
         node = self.segmented()
         before = self.text(0, VOLUME)
         self.edit(node, lambda mask: mask.fill(0))
-        menu = self.section.menuFor(0)
-        menu.actions()[1].trigger()
+        self.resetAction(0).trigger()
         self.waitFor(0.6)
         self.waitUntil(lambda: self.section.findings.isCurrent, 20)
         self.settle()
         self.assertEqual(self.text(0, VOLUME), before)
         self.assertIn("is as the model gave it", self.panel.said)
+        self.assertEqual(Outputs.editedSegments(node), [])
+
+    def resetAction(self, row):
+        (action,) = [a for a in self.section.menuFor(row).actions() if "Reset" in a.text]
+        return action
+
+    def test_a_reset_from_the_menu_can_be_undone_in_the_editor(self):
+        node = self.segmented()
+        self.table.cellDoubleClicked(0, STRUCTURE)
+        slicer.app.processEvents()
+        self.edit(node, lambda mask: mask[:20].fill(0))
+        edited = self.text(0, VOLUME)
+        self.resetAction(0).trigger()
+        self.panel.editing.editor.widget.undo()
+        self.waitFor(0.6)
+        self.waitUntil(lambda: self.section.findings.isCurrent, 20)
+        self.settle()
+        self.assertEqual(self.text(0, VOLUME), edited)
+
+    def test_a_segment_of_one_s_own_offers_no_reset(self):
+        node = self.segmented()
+        node.GetSegmentation().AddEmptySegment("mine", "mine")
+        self.settle()
+        self.assertEqual([self.resetAction(row).enabled for row in (0, 1, 2)], [True, True, False])
+
+    def test_confidence_is_a_bar_with_its_number_and_blank_where_unknown(self):
+        node = self.segmented()
+        segments = [node.GetSegmentation().GetSegment(i) for i in (HEAD, BODY)]
+        Confidence.keep(segments[0], 0.934)
+        Confidence.keep(segments[1], None)
+        self.settle()
+        self.assertEqual([self.text(row, CONFIDENCE) for row in (0, 1)], ["0.93", ""])
+        first, second = (self.table.item(row, CONFIDENCE) for row in (0, 1))
+        self.assertFalse(first.icon().isNull())
+        self.assertTrue(second.icon().isNull())
+        self.assertIn("93 % on average", first.toolTip())
+        self.screenshot("results-confidence", self.panel.ui.resultsSection)
+        path = str(self.home / "scene.mrb")
+        self.assertTrue(slicer.util.saveScene(path))
+        slicer.mrmlScene.Clear()
+        slicer.util.loadScene(path)
+        self.waitUntil(lambda: self.table.rowCount == 2 and self.text(0, CONFIDENCE) == "0.93", 10)
+        self.assertEqual(self.text(1, CONFIDENCE), "")
+
+    def test_a_strange_tag_is_no_confidence(self):
+        segment = slicer.vtkSegment()
+        self.assertIsNone(Confidence.confidenceOf(segment))
+        for text in ("high", "7", "-1", "nan"):
+            segment.SetTag(Confidence.CONFIDENCE, text)
+            self.assertIsNone(Confidence.confidenceOf(segment), text)
+
+    def test_a_click_shows_a_structure_alone_in_3d_and_another_one_all(self):
+        node = self.segmented()
+        display = node.GetDisplayNode()
+
+        def shown():
+            return [bool(display.GetSegmentVisibility3D(i)) for i in (HEAD, BODY)]
+
+        self.table.cellClicked(0, STRUCTURE)
+        self.assertEqual(shown(), [True, False])
+        self.table.cellClicked(1, VOLUME)
+        self.assertEqual(shown(), [False, True])
+        self.table.cellClicked(1, VOLUME)
+        self.assertEqual(shown(), [True, True])
+        self.table.cellActivated(0, STRUCTURE)  # the key Return
+        self.assertEqual(shown(), [True, False])
+        self.assertTrue(display.GetSegmentVisibility(BODY))  # the slices still show it
+
+    def test_what_was_accepted_or_edited_is_named(self):
+        node = self.segmented()
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        for segmentId, status in ((HEAD, logic.Completed), (BODY, logic.InProgress)):
+            logic.SetSegmentStatus(node.GetSegmentation().GetSegment(segmentId), status)
+        self.settle()
+        self.assertEqual([self.text(row, SIGNS) for row in (0, 1)], ["accepted", "edited"])
+
+    def test_closing_the_scene_in_the_midst_of_measuring_leaves_nothing_behind(self):
+        node = self.segmented()
+        segmentation = node.GetSegmentation()
+        event = slicer.vtkSegmentation.SourceRepresentationModified
+        self.assertTrue(segmentation.HasObserver(event))
+        self.section.findings.measure()
+        slicer.mrmlScene.Clear()
+        for each in (event, slicer.vtkSegmentation.SegmentAdded):
+            observers = [o for o in self.section.findings.Observations if o[1] == each]
+            self.assertEqual(observers, [])
+        self.waitUntil(lambda: not self.workers(), 10)
+        self.assertEqual(self.section.findings.bySegment, {})
 
     def test_an_empty_result_says_what_the_model_expects(self):
         node = slicer.util.addVolumeFromArray(
@@ -149,5 +238,5 @@ class ResultsTest(PanelCase):
         self.settle()
         self.assertEqual(self.table.rowCount, 1)
         self.assertEqual(self.text(0, VOLUME), "1.00")
-        self.assertFalse(self.section.menuFor(0).actions()[1].enabled)
+        self.assertFalse(self.resetAction(0).enabled)
         self.assertEqual(self.panel.parameters.model, FAST)
