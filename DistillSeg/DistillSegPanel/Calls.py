@@ -171,6 +171,7 @@ def checkScope(package, size):
             part=manifest.scope.body_part,
         ),
         MODEL_BOX,
+        canGoOn=True,
     )
 
 
@@ -203,6 +204,13 @@ def _nodeText(node):
     same = slicer.mrmlScene.GetNodesByName(name).GetNumberOfItems() if name else 0
     isPattern = any(letter in name for letter in "*?[]\\\"'\n")
     return f'slicer.util.getNode("{node.GetID() if same != 1 or isPattern else name}")'
+
+
+def sizeText(count):
+    """Bytes for people."""
+    if count < 1e9:
+        return _("{size:.0f} MB").format(size=max(1, count / 1e6))
+    return _("{size:.1f} GB").format(size=count / 1e9)
 
 
 def _by(zyx):

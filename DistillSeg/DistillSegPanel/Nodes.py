@@ -28,11 +28,13 @@ class NodeError(DistillSegError):
 
     Attributes:
         remedy: what one click can do about it, `HARDEN` or `CURRENT_FRAME`; empty if nothing.
+        canGoOn: whether a user who knows better may go on all the same.
     """
 
-    def __init__(self, sentence, remedy=""):
+    def __init__(self, sentence, remedy="", canGoOn=False):
         super().__init__(sentence)
         self.remedy = remedy
+        self.canGoOn = canGoOn
 
 
 def checkVolume(volumeNode):
@@ -118,17 +120,24 @@ def modalityOf(volumeNode):
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     item = hierarchy.GetItemByDataNode(volumeNode) if hierarchy else 0
     key = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
-    return (hierarchy.GetItemAttribute(item, key) or "") if item else ""
+    known = hierarchy.GetItemAttribute(item, key) if item else ""
+    instances = (volumeNode.GetAttribute("DICOM.instanceUIDs") or "").split()
+    database = getattr(slicer, "dicomDatabase", None)
+    if known or not instances or database is None or not database.isOpen:
+        return known or ""
+    return database.instanceValue(instances[0], "0008,0060")
 
 
 def fieldOfViewMm(volumeNode):
     """What a volume spans along its axes nearest to superior, posterior and left: (z, y, x)."""
     size, spacing, direction, _origin = gridFromVolume(volumeNode)
-    along = np.abs(np.reshape(direction, (3, 3))).argmax(axis=0)  # image axis -> patient axis
-    extent = np.zeros(3)
-    for axis, world in enumerate(along):
-        extent[2 - world] = max(extent[2 - world], size[axis] * spacing[axis])
-    return tuple(extent.tolist())
+    return _alongPatient(np.multiply(size, spacing), direction)
+
+
+def spacingMm(volumeNode):
+    """The spacing of a volume along the same axes: (z, y, x)."""
+    _size, spacing, direction, _origin = gridFromVolume(volumeNode)
+    return _alongPatient(spacing, direction)
 
 
 def hardenedCopy(volumeNode):
@@ -164,6 +173,14 @@ def checkTransform(node):
             ).format(name=node.GetName(), transform=transform.GetName()),
             HARDEN,
         )
+
+
+def _alongPatient(values, direction):
+    """Values along an image's axes, at the patient's axes (z, y, x) that they run nearest to."""
+    found = np.zeros(3)
+    for axis, world in enumerate(np.abs(np.reshape(direction, (3, 3))).argmax(axis=0)):
+        found[2 - world] = max(found[2 - world], values[axis])
+    return tuple(found.tolist())
 
 
 def worldMatrix(node):

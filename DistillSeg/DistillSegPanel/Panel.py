@@ -80,15 +80,16 @@ class Panel(VTKObservationMixin):
         if self.busy:
             raise NodeError(_("Another task is running; wait for its end, then click again."))
 
-    def say(self, sentence, kind="info", details="", remedyText="", remedy=None):
+    def say(self, sentence, kind="info", details="", remedyText="", remedy=None, **other):
         """Show the one status sentence.
 
         Args:
             kind: "info", "warning" or "error".
             details: shown on request.
             remedyText, remedy: a button below the sentence, and what it calls.
+            otherText, other: a second button, for those who want something else.
         """
-        self._status.show(sentence, kind, details, remedyText, remedy)
+        self._status.show(sentence, kind, details, remedyText, remedy, **other)
 
     @property
     def state(self):

@@ -7,10 +7,11 @@ from slicer.i18n import tr as _
 
 from DistillSegLib.errors import DistillSegError, PackageError
 from DistillSegPanel import Outputs
-from DistillSegPanel.Calls import Call, checkChannels, checkScope, estimateFor, sizeOf
+from DistillSegPanel.Calls import Call, checkChannels, estimateFor, sizeOf
+from DistillSegPanel.Doubts import checkDoubts, doubtsOf
 from DistillSegPanel.Nodes import checkVolume
 from DistillSegPanel.Parameters import RegionKind
-from DistillSegPanel.Regions import regionFromRoi
+from DistillSegPanel.Regions import checkOverlap, regionFromRoi
 
 MOST_CHANNELS = 4  # that the panel has rows for
 
@@ -57,10 +58,18 @@ def problemOf(parameters, models):
             Outputs.checkOutput(call.output, call.volumes[0])
         size = _sizeOf(parameters, call)
         if not call.forceScope:
-            checkScope(package, size)
+            checkDoubts(package, call, size)
     except DistillSegError as problem:
         return problem
     return None
+
+
+def warningsOf(parameters, models):
+    """Sentences about choices that can be segmented and may disappoint; nothing is copied."""
+    package = models.find(parameters.model)
+    call = callFrom(parameters, package)
+    isWhole = parameters.regionKind is RegionKind.WHOLE
+    return doubtsOf(package, call, _sizeOf(parameters, call), isWhole)
 
 
 def estimateOf(parameters, models):
@@ -101,4 +110,8 @@ def packageOf(parameters, models):
 
 def _sizeOf(parameters, call):
     isWhole = parameters.regionKind is RegionKind.WHOLE
-    return sizeOf(call.volumes[0], None if isWhole else regionFromRoi(call.roi))
+    if isWhole:
+        return sizeOf(call.volumes[0], None)
+    region = regionFromRoi(call.roi)
+    checkOverlap(region, call.roi, call.volumes[0])
+    return sizeOf(call.volumes[0], region)

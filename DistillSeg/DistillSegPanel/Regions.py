@@ -10,6 +10,8 @@ from slicer.i18n import tr as _
 from DistillSegLib.regions import Region
 from DistillSegPanel.Nodes import NodeError, checkTransform, emptyImageLike, ijkToWorld
 
+CROSSHAIR, VIEWS, MIDDLE = "crosshair", "views", "middle"  # where a box was placed, and why
+
 
 def regionFromRoi(roiNode):
     """A box of the Markups module as a region in mm; NodeError if it is none."""
@@ -31,28 +33,71 @@ def regionFromRoi(roiNode):
     return Region(tuple(center), tuple(size), tuple(tuple(axis) for axis in axes.T.tolist()))
 
 
+def checkOverlap(region, roiNode, volumeNode):
+    """Raise NodeError for a region that has no voxel of the volume."""
+    toIjk = np.linalg.inv(ijkToWorld(volumeNode))
+    corners = region.corners_mm() @ toIjk[:3, :3].T + toIjk[:3, 3]
+    size = np.array(volumeNode.GetImageData().GetDimensions())
+    if (corners.max(axis=0) > -0.5).all() and (corners.min(axis=0) < size - 0.5).all():
+        return
+    raise NodeError(
+        _("The region '{roi}' lies outside '{volume}'; move it onto the image.").format(
+            roi=roiNode.GetName(), volume=volumeNode.GetName()
+        )
+    )
+
+
 def modelBox(volumeNode, scope, centerRas=None):
     """A region of a model's own field of view, along the volume's axes.
 
     Args:
         scope: of the model, `manifest.scope`.
-        centerRas: where; the crosshair by default, or the volume's middle where the crosshair lies
-            outside of it.
+        centerRas: where; `placeFor` the volume by default.
     """
     sizeMm = tuple((low + high) / 2 for low, high in scope.size_mm)[::-1]
-    center = centerRas or crosshairIn(volumeNode) or centerOf(volumeNode)
+    center = centerRas or placeFor(volumeNode)[0]
     return Region.along(emptyImageLike(volumeNode), tuple(center), sizeMm)
 
 
-def crosshairIn(volumeNode):
-    """The crosshair's position (RAS, mm) if it lies in the volume, otherwise None."""
-    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-    if crosshair is None:
+def placeFor(volumeNode):
+    """Where a box belongs: (position in RAS and mm, `CROSSHAIR`, `VIEWS` or `MIDDLE`).
+
+    The crosshair if the user moved it to a place in the volume, otherwise where the slice views
+    meet, otherwise the volume's middle.
+    """
+    for found, name in ((crosshair(), CROSSHAIR), (viewCenter(), VIEWS)):
+        if found is not None and isInside(found, volumeNode):
+            return found, name
+    return centerOf(volumeNode), MIDDLE
+
+
+def crosshair():
+    """The crosshair's position (RAS, mm); None where nobody has moved it from the origin."""
+    node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    position = tuple(node.GetCrosshairRAS()) if node is not None else (0.0, 0.0, 0.0)
+    return position if any(position) else None
+
+
+def viewCenter():
+    """The point (RAS, mm) that the slice views Red, Green and Yellow share; None without one."""
+    normals, offsets = [], []
+    for name in ("Red", "Green", "Yellow"):
+        node = slicer.mrmlScene.GetNodeByID(f"vtkMRMLSliceNode{name}")
+        if node is None:
+            return None
+        matrix = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())
+        normals.append(matrix[:3, 2])
+        offsets.append(matrix[:3, 2] @ matrix[:3, 3])
+    if abs(np.linalg.det(normals)) < 0.1:  # two views show parallel slices
         return None
-    position = tuple(crosshair.GetCrosshairRAS())
+    return tuple(np.linalg.solve(normals, offsets).tolist())
+
+
+def isInside(position, volumeNode):
+    """Whether a point (RAS, mm) lies in a volume."""
     index = np.linalg.solve(ijkToWorld(volumeNode), [*position, 1.0])[:3]
     size = np.array(volumeNode.GetImageData().GetDimensions())
-    return position if ((index >= -0.5) & (index <= size - 0.5)).all() else None
+    return bool(((index >= -0.5) & (index <= size - 0.5)).all())
 
 
 def centerOf(volumeNode):

@@ -10,7 +10,7 @@ from DistillSegPanel.Calls import MODEL_BOX
 from DistillSegPanel.Install import InstallError, ensure
 from DistillSegPanel.Nodes import CURRENT_FRAME, HARDEN, currentFrame, hardenedCopy
 from DistillSegPanel.Parameters import RegionKind
-from DistillSegPanel.Regions import modelBox, roiFromRegion
+from DistillSegPanel.Regions import CROSSHAIR, MIDDLE, VIEWS, modelBox, placeFor, roiFromRegion
 
 BOX = "DistillSeg.Box"  # attribute of the ROI that is ours to move
 INPUTS = ("inputVolume", "inputVolume2", "inputVolume3", "inputVolume4")
@@ -58,16 +58,35 @@ def useFrame(panel):
 
 
 def placeBox(panel):
-    """Place a box of the model's own field of view at the crosshair, and choose it."""
+    """Place a box of the model's own field of view, choose it, and say where it lies."""
     parameters = panel.parameters
     package = panel.modelList.find(parameters.model)
-    region = modelBox(parameters.inputVolume, package.manifest.scope)
+    position, place = placeFor(parameters.inputVolume)
+    region = modelBox(parameters.inputVolume, package.manifest.scope, position)
     name = _("Box of {title}").format(title=package.manifest.title)
     roi = roiFromRegion(region, name, ownBox())
     roi.SetAttribute(BOX, "1")
     roi.SetName(name)
     parameters.roi = roi
     parameters.regionKind = RegionKind.MODEL_BOX
+    panel.changed()
+    panel.say(_placed(place, package.manifest.scope.body_part))
+
+
+def _placed(place, part):
+    """Where the box lies, and what to do if that is wrong."""
+    texts = {
+        CROSSHAIR: _("The box lies at the crosshair. Drag it until it holds the {part}."),
+        VIEWS: _(
+            "The box lies where the slice views meet, as the crosshair was not set. Hold Shift "
+            "over the {part}, then click 'Place at crosshair'; or drag the box."
+        ),
+        MIDDLE: _(
+            "The box lies in the middle of the volume, as the crosshair was not set in it. Hold "
+            "Shift over the {part}, then click 'Place at crosshair'; or drag the box."
+        ),
+    }
+    return texts[place].format(part=part)
 
 
 def ownBox():

@@ -7,6 +7,7 @@ from slicer.util import VTKObservationMixin
 
 from DistillSegLib.errors import DistillSegError
 from DistillSegPanel import Outputs, Preflight
+from DistillSegPanel.Calls import sizeText
 from DistillSegPanel.Inputs import Inputs
 from DistillSegPanel.ModelTexts import numberText
 from DistillSegPanel.Nodes import checkVolume
@@ -33,7 +34,8 @@ class Segment(VTKObservationMixin):
         self.inputs = Inputs(panel, self.ui)
         self.region = RegionRow(panel, self.ui)
         self._followed = set()  # nodes that are observed
-        self._told = None  # the choices that the status sentence is about
+        self._choices = None  # that were made last
+        self._told = None  # what the status sentence is about
         for text in (_("Automatic"), "ONNX Runtime", "OpenVINO"):
             self.ui.engineBox.addItem(text)
         self.ui.advancedButton.collapsed = True
@@ -46,7 +48,6 @@ class Segment(VTKObservationMixin):
         ui.show3DButton.connect("clicked(bool)", self.onShow3D)
         ui.threadsBox.connect("valueChanged(int)", self.onThreads)
         ui.engineBox.connect("activated(int)", self.onEngine)
-        ui.forceScopeBox.connect("toggled(bool)", self.onForceScope)
         ui.wheelsButton.connect("clicked(bool)", self.onWheels)
         self._shortcut = qt.QShortcut(qt.QKeySequence("Ctrl+Return"), parent)
         self._shortcut.connect("activated()", self.onShortcut)
@@ -75,6 +76,7 @@ class Segment(VTKObservationMixin):
     def update(self):
         """Show choices, state and what stands in the way."""
         parameters, ui = self.panel.parameters, self.ui
+        self._forgetConsent(parameters)
         problem = self.problem()
         look = lookOf(self.run.state, str(problem or ""), self.panel.busy)
         self.inputs.update(parameters, look.choices)
@@ -84,7 +86,6 @@ class Segment(VTKObservationMixin):
         ui.show3DButton.setSegmentationNode(parameters.outputSegmentation)
         ui.threadsBox.value = parameters.threads
         ui.engineBox.currentIndex = ENGINES.index(parameters.engine)
-        ui.forceScopeBox.checked = parameters.forceScope
         ui.advancedButton.enabled = look.choices
         ui.segmentButton.text = look.button
         ui.segmentButton.enabled = look.isEnabled
@@ -120,7 +121,9 @@ class Segment(VTKObservationMixin):
         if self.run.state is State.RUNNING:
             self.run.cancel()
         elif not self.panel.busy:
-            self.run.start()
+            self.panel.changed()  # what was learned since the last look, such as a modality
+            if self.ui.segmentButton.enabled:
+                self.run.start()
 
     def onShortcut(self):
         """Ctrl+Return."""
@@ -147,10 +150,10 @@ class Segment(VTKObservationMixin):
         if self._isChoice():
             self.panel.parameters.engine = ENGINES[index]
 
-    def onForceScope(self, isForced):
-        """Whether volumes much larger than those of training are segmented."""
-        if self._isChoice():
-            self.panel.parameters.forceScope = isForced
+    def onAnyway(self):
+        """Segment in spite of what the panel warns of, until something else is chosen."""
+        self.panel.parameters.forceScope = True
+        self.onSegmentButton()
 
     def onWheels(self, _checked=False):
         """Install the engine from a folder of wheels."""
@@ -179,21 +182,37 @@ class Segment(VTKObservationMixin):
             self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.panel.changedSoon)
         self._followed = wanted
 
+    def _forgetConsent(self, parameters):
+        """What was segmented anyway says nothing about another model, volume or region."""
+        choices = (parameters.model, Preflight.inputsOf(parameters), parameters.regionKind)
+        if choices != self._choices and not self.run.machine.isActive:
+            self._choices = choices
+            parameters.forceScope = False
+
     def _tell(self, parameters, problem):
         """Say what stands in the way, when the choices or the problem changed."""
-        nodes = (*Preflight.inputsOf(parameters), parameters.roi)
-        now = (parameters.model, nodes, parameters.regionKind, str(problem or ""))
-        if now == self._told or self.run.machine.isActive:
+        if self.run.machine.isActive:
+            return
+        warnings = []
+        if problem is None and not parameters.forceScope:
+            warnings = Preflight.warningsOf(parameters, self.panel.modelList)
+        said = str(problem or "\n".join(warnings))
+        now = (self._choices, parameters.roi, said)
+        if now == self._told:
             return
         self._told = now
         if self.run.state is State.FAILED:  # of choices that are not made any more
             self.run.machine.to(State.IDLE)
+        if problem is None:
+            self.panel.say("\n".join(warnings[:1]), "warning", "\n".join(warnings[1:]))
+            return
         isWaiting = parameters.inputVolume is None and self.inputs.sequence is None
         text, remedy = remedyOf(problem, self.panel)
-        if problem is None:
-            self.panel.say("")
-        else:
-            self.panel.say(str(problem), "info" if isWaiting else "warning", "", text, remedy)
+        other = {}
+        if getattr(problem, "canGoOn", False):
+            other = {"otherText": _("Segment anyway"), "other": self.onAnyway}
+        kind = "info" if isWaiting else "warning"
+        self.panel.say(str(problem), kind, "", text, remedy, **other)
 
 
 def estimateText(expected):
@@ -201,21 +220,14 @@ def estimateText(expected):
     if expected is None:
         return "–"
     text = _("≈ {seconds} s, {memory}").format(
-        seconds=numberText(expected.seconds), memory=_size(expected.memory_bytes)
+        seconds=numberText(expected.seconds), memory=sizeText(expected.memory_bytes)
     )
     text += " " + (_("on this computer") if expected.measured else _("(not measured here yet)"))
     if not expected.fits:
         text += ". " + _("Only {free} are free; choose a smaller region.").format(
-            free=_size(expected.free_bytes)
+            free=sizeText(expected.free_bytes)
         )
     return text
-
-
-def _size(count):
-    """Bytes for people."""
-    if count < 1e9:
-        return _("{size:.0f} MB").format(size=max(1, count / 1e6))
-    return _("{size:.1f} GB").format(size=count / 1e9)
 
 
 def progressText(progress):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import qt
 import slicer
@@ -35,6 +37,42 @@ class SegmentCase(PanelCase):
         crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
         crosshair.SetCrosshairRAS(*position)
         return position
+
+    def setModality(self, node, modality):
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+        key = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
+        hierarchy.SetItemAttribute(hierarchy.GetItemByDataNode(node), key, modality)
+
+    def turned(self, how):
+        """The sample with other axes, its voxels where they were or the patient turned."""
+        node = self.sample(how)
+        matrix = vtk.vtkMatrix4x4()
+        node.GetIJKToRASMatrix(matrix)
+        toRas = slicer.util.arrayFromVTKMatrix(matrix)
+        if how == "left-handed":
+            voxels = slicer.util.arrayFromVolume(node)
+            toRas[:3, 3] += toRas[:3, 0] * (voxels.shape[2] - 1)
+            toRas[:3, 0] *= -1
+            slicer.util.updateVolumeFromArray(node, voxels[:, :, ::-1].copy())
+        else:
+            turn = vtk.vtkTransform()
+            turn.RotateWXYZ(12, 1, 2, 3)
+            toRas = slicer.util.arrayFromVTKMatrix(turn.GetMatrix()) @ toRas
+        node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(toRas))
+        return node
+
+    def volumesFound(self):
+        return [found.volume_ml for found in self.panel.results.findings.bySegment.values()]
+
+    def allSaid(self):
+        return f"{self.panel.said}\n{self.panel.ui.detailsLabel.text}"
+
+    def clickAnyway(self):
+        button = self.panel.ui.otherButton
+        self.assertEqual(button.text, "Segment anyway")
+        button.click()
+        self.waitUntil(lambda: not self.panel.busy, 60)
+        self.settle()
 
     def refused(self, *words):
         """The button is off, and its reason, which the panel says too, has all the words."""
@@ -104,9 +142,7 @@ class ChoicesTest(SegmentCase):
     def test_choices_are_kept_in_the_parameter_node(self):
         self.choose()
         self.ui.threadsBox.value = 3
-        self.ui.forceScopeBox.checked = True
         self.assertEqual(self.panel.parameters.threads, 3)
-        self.assertTrue(self.panel.parameters.forceScope)
         roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "mine")
         self.panel.parameters.regionKind = RegionKind.ROI
         self.ui.roiSelector.setCurrentNode(roi)
@@ -159,21 +195,84 @@ class BadInputTest(SegmentCase):
         self.assertTrue(self.ui.segmentButton.enabled)
         self.assertEqual(self.panel.said, "")
 
-    def test_a_single_slice_and_strange_values_are_warned_about(self):
+    def test_a_region_outside_of_the_volume(self):
+        self.choose()
+        roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "box")
+        roi.SetCenter(900, 0, 0)
+        roi.SetSize(30, 30, 30)
+        self.panel.parameters.roi = roi
+        self.panel.parameters.regionKind = RegionKind.ROI
+        self.refused("'box' lies outside 'sample'")
+
+    def test_a_single_slice_is_warned_about_before_the_run_and_after(self):
         node = self.volume((1, 40, 40), "slice")
         self.choose(node)
+        self.settle()
+        self.assertIn("single slice", self.panel.said)
+        self.assertTrue(self.ui.segmentButton.enabled)
         self.segment()
+        self.assertIn("is ready after", self.panel.said)
         self.assertIn("single slice", self.panel.said)
         self.assertEqual(self.panel.state, State.IDLE)
 
-    def test_another_modality_is_warned_about(self):
+    def test_strange_values_are_warned_about(self):
         node = self.sample()
-        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-        key = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
-        hierarchy.SetItemAttribute(hierarchy.GetItemByDataNode(node), key, "CT")
+        values = slicer.util.arrayFromVolume(node)
+        values[:] = np.where(values > values.mean(), 1, 0)  # a mask, not an image
+        slicer.util.arrayFromVolumeModified(node)
+        self.choose(node)
+        self.settle()
+        self.assertIn("without a mask or rescaling", self.panel.said)
+        self.assertTrue(self.ui.segmentButton.enabled)
+
+    def test_another_modality_is_segmented_only_by_whoever_knows_better(self):
+        node = self.sample()
+        self.choose(node)
+        self.setModality(node, "CT")  # which nobody announces
+        self.ui.segmentButton.click()
+        self.assertFalse(self.panel.busy)
+        self.refused("of modality CT", "trained on MR")
+        self.screenshot("segment-other-modality")
+        self.clickAnyway()
+        self.assertIn("is ready after", self.panel.said)
+        self.assertIn("of modality CT", self.panel.said)
+        self.assertIn("forceScope=True", self.panel.logic.copyPython())
+        self.panel.parameters.inputVolume = self.sample("second")
+        self.assertFalse(self.panel.parameters.forceScope)  # said of the first volume alone
+        self.panel.parameters.inputVolume = node
+        self.refused("of modality CT")
+
+    def test_hounsfield_units_tell_a_ct_from_an_mr_image(self):
+        node = self.sample()
+        values = slicer.util.arrayFromVolume(node)
+        values[:] = np.linspace(-1000, 900, values.size).reshape(values.shape)
+        slicer.util.arrayFromVolumeModified(node)
+        self.choose(node)
+        self.refused("Hounsfield units")
+
+    def test_too_little_memory_is_said_before(self):
+        with mock.patch("DistillSegLib.estimates.free_memory_bytes", lambda: 1 << 20):
+            self.choose()
+            self.refused("close other programs")
+
+    def test_a_view_without_the_structure_is_reported_with_what_is_expected(self):
+        node = self.volume((36, 50, 35), "noise")
         self.choose(node)
         self.segment()
-        self.assertIn("modality CT", self.panel.said)
+        self.assertIn("Nothing was found", self.panel.said + self.panel.ui.detailsLabel.text)
+        self.assertIn("crops around one hippocampus", self.allSaid())
+
+    def test_oblique_and_left_handed_volumes_are_segmented_as_the_straight_one(self):
+        straight = self.sample("straight")
+        self.choose(straight)
+        self.segment()
+        expected = self.volumesFound()
+        for name in ("oblique", "left-handed"):
+            with self.subTest(name):
+                self.choose(self.turned(name))
+                self.segment()
+                for found, wanted in zip(self.volumesFound(), expected):
+                    self.assertAlmostEqual(found, wanted, delta=0.05 * wanted)
 
 
 class RemedyTest(SegmentCase):
@@ -227,11 +326,32 @@ class RemedyTest(SegmentCase):
         self.screenshot("segment-offers-the-box")
         position = self.crosshairToMiddle()
         self.clickRemedy("Place the model's box")
+        self.assertIn("lies at the crosshair", self.panel.said)
         roi = self.panel.parameters.roi
         self.assertEqual(self.panel.parameters.regionKind, RegionKind.MODEL_BOX)
         np.testing.assert_allclose(roi.GetCenter(), position, atol=1)
         self.assertTrue(self.ui.placeBoxButton.isVisibleTo(self.panel.widget))
         self.assertTrue(self.ui.segmentButton.enabled, self.panel.said)
+
+    def test_a_crosshair_that_nobody_moved_is_no_choice(self):
+        self.choose(self.large())
+        crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+        crosshair.SetCrosshairRAS(0, 0, 0)
+        bounds = [0.0] * 6
+        self.panel.parameters.inputVolume.GetRASBounds(bounds)
+        position = [low + 0.4 * (high - low) for low, high in zip(bounds[::2], bounds[1::2])]
+        for name in ("Red", "Green", "Yellow"):
+            slicer.mrmlScene.GetNodeByID(f"vtkMRMLSliceNode{name}").JumpSlice(*position)
+        self.settle()
+        self.clickRemedy("Place the model's box")
+        np.testing.assert_allclose(self.panel.parameters.roi.GetCenter(), position, atol=1e-3)
+        for words in ("where the slice views meet", "Hold Shift over the hippocampus"):
+            self.assertIn(words, self.panel.said)
+        self.screenshot("segment-box-at-the-views")
+        for name in ("Red", "Green", "Yellow"):  # away from the volume, too
+            slicer.mrmlScene.GetNodeByID(f"vtkMRMLSliceNode{name}").JumpSlice(9999, 9999, 9999)
+        self.ui.placeBoxButton.click()
+        self.assertIn("in the middle of the volume", self.panel.said)
 
     def test_the_box_moves_with_another_click_and_leaves_the_user_s_alone(self):
         self.choose(self.large())
@@ -256,14 +376,12 @@ class RemedyTest(SegmentCase):
 
     def test_whoever_knows_better_segments_the_whole_volume(self):
         self.choose(self.large())
-        self.settle()
-        self.ui.forceScopeBox.checked = True
-        self.settle()
-        self.assertTrue(self.ui.segmentButton.enabled, self.panel.said)
+        self.refused("give the region")
+        self.clickAnyway()
+        self.assertIn("is ready after", self.panel.said)
+        self.assertTrue(self.ui.segmentButton.enabled)  # and again, for these choices
 
     def test_an_absent_engine_is_installed_with_one_click(self):
-        from unittest import mock
-
         from DistillSegPanel import Install
 
         self.choose()
