@@ -21,14 +21,15 @@ from numpy.typing import NDArray
 
 from DistillSegLib import postprocessing
 from DistillSegLib.errors import Cancelled, DistillSegError, ImageError, PackageError
-from DistillSegLib.geometry import as_volume, check_image, crop, labels_on, paste
+from DistillSegLib.geometry import as_volume, check_image, crop
 from DistillSegLib.images import image_warnings, read_image, refuse_labels
 from DistillSegLib.machine import free_memory_bytes
 from DistillSegLib.package import ModelPackage, Variant, load_package
 from DistillSegLib.regions import Region
 from DistillSegLib.runtime import Engine, Session
 from DistillSegLib.scope import check_scope, measure, scope_warnings
-from DistillSegLib.segmentations import Segmentation, decoded
+from DistillSegLib.segmentations import Segmentation
+from DistillSegLib.upsampling import labels_on
 from DistillSegLib.windows import ignore, never, per_axis, sliding_window, whole_volume
 
 log = logging.getLogger(__name__)
@@ -110,11 +111,16 @@ class Segmenter:
                 prepared.array, lambda share: on_progress(0.05 + 0.85 * share), cancelled
             )
         with _timed(seconds, "labels"):
-            classes = labels_on(seen[0], logits, prepared.grid, stride=self.variant.stride)
-            labelmap = decoded(classes, manifest.labels)
+            labelmap = labels_on(
+                whole[0],
+                logits,
+                prepared.grid,
+                stride=self.variant.stride,
+                values=manifest.labels.values,
+                part=region.index_box(whole[0]) if region else None,
+            )
             labelmap = postprocessing.apply(manifest.postprocessing, labelmap)
             found = sitk.GetArrayViewFromImage(labelmap).any()
-            labelmap = paste(labelmap, whole[0]) if region else labelmap
         if not found:
             warnings.append(self._nothing_found())
         on_progress(1.0)

@@ -102,10 +102,14 @@ class LabelTable:
         """The smallest type that holds every value."""
         return np.uint8 if not self.labels or self.labels[-1].value < 256 else np.uint16
 
+    @property
+    def values(self) -> NDArray[np.unsignedinteger]:
+        """(K,) the label value of each class; 0 for the background."""
+        return np.array([0, *(label.value for label in self.labels)], dtype=self.dtype)
+
     def decode(self, classes: NDArray[np.integer]) -> NDArray[np.unsignedinteger]:
         """Class indices 0 … K-1 -> label values."""
-        values = np.array([0, *(label.value for label in self.labels)], dtype=self.dtype)
-        return values[classes]
+        return self.values[classes]
 
     def encode(self, values: NDArray) -> NDArray[np.uint8 | np.uint16]:
         """Label values, of any type -> class indices 0 … K-1.

@@ -68,6 +68,9 @@ def apply(steps: Iterable[Step], labelmap: sitk.Image) -> sitk.Image:
     """
     import SimpleITK as sitk  # here, because training imports this file without it
 
+    steps = tuple(steps)
+    if not steps:
+        return labelmap
     voxels = sitk.GetArrayFromImage(labelmap)
     voxel_ml = math.prod(labelmap.GetSpacing()) / 1000
     for step in steps:

@@ -33,6 +33,9 @@ class Segmentation:
         source: the package or file it comes from.
         seconds: time by stage, if it was computed.
         warnings: what a reader should know before using it, as sentences.
+        confidence: by label value, how sure the network was of the structure, 0 to 1 (see
+            `confidence.mean_by_class`); none for what was not found, or not computed here.
+        confidence_map: how sure it was of each voxel, on the same grid, if that was asked for.
     """
 
     image: sitk.Image
@@ -40,6 +43,8 @@ class Segmentation:
     source: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    confidence: dict[int, float] = field(default_factory=dict)
+    confidence_map: sitk.Image | None = None
 
 
 def volumes_ml(segmentation: Segmentation) -> dict[str, float]:
@@ -49,13 +54,6 @@ def volumes_ml(segmentation: Segmentation) -> dict[str, float]:
     shear = abs(np.linalg.det(np.reshape(direction, (3, 3))))  # 1 unless the axes are sheared
     voxel_ml = float(np.prod(spacing) * shear) / 1000
     return {label.name: float(counts[label.value]) * voxel_ml for label in segmentation.labels}
-
-
-def decoded(classes: sitk.Image, labels: LabelTable) -> sitk.Image:
-    """Class indices, as networks know them, -> the label values of a table, on the same grid."""
-    image = sitk.GetImageFromArray(labels.decode(sitk.GetArrayViewFromImage(classes)))
-    image.CopyInformation(classes)
-    return image
 
 
 def write_segmentation(segmentation: Segmentation, path: Path | str) -> Path:

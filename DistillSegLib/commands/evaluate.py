@@ -180,11 +180,11 @@ def _of_package(options: argparse.Namespace) -> Model:
 
 def _of_run(options: argparse.Namespace, domain: str) -> Model:
     """A run's network, of one domain, in torch, on the processor, logits on the full grid."""
-    from DistillSegLib.geometry import labels_on
     from DistillSegLib.images import read_image
     from DistillSegLib.labels import LabelTable
     from DistillSegLib.records import from_dict
-    from DistillSegLib.segmentations import Segmentation, decoded
+    from DistillSegLib.segmentations import Segmentation
+    from DistillSegLib.upsampling import labels_on
 
     with needs_training():
         import torch
@@ -204,8 +204,8 @@ def _of_run(options: argparse.Namespace, domain: str) -> Model:
         images = [read_image(path) for path in case.images]
         prepared = plan.preprocessing.apply(images)
         logits = volume_logits(net, prepared.array, predict, plan.window)
-        classes = labels_on(images[0], logits, prepared.grid)
-        return Segmentation(decoded(classes, labels), labels)
+        labelmap = labels_on(images[0], logits, prepared.grid, values=labels.values)
+        return Segmentation(labelmap, labels)
 
     return segment, labels, plan.channels, facts["provenance"]
 

@@ -21,7 +21,8 @@ LIBRARY = Path(DistillSegLib.__file__).parent
 FLOORS = [
     {"errors", "machine", "pictures", "places", "quiet"},  # floor 0: words, numbers, space
     {"records", "labels", "files", "geometry", "regions", "headers"},
-    {"windows", "metrics", "preprocessing", "scope", "dicom"},  # 1: images and masks
+    # 1: images and masks
+    {"confidence", "dicom", "metrics", "preprocessing", "scope", "upsampling", "windows"},
     {"images", "postprocessing"},
     {"segmentations", "manifest"},
     {"datasets"},
