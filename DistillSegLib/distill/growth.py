@@ -135,7 +135,7 @@ def _check(target: UNet, source: UNet) -> None:
 def _form(net: UNet) -> list[tuple]:
     """All that must agree between two networks that differ in their widths."""
     layers = [(name, type(layer)) for name, layer in net.named_modules()]
-    return [*layers, net.encoder[0][0][0].in_channels, net.heads[0].out_channels]
+    return [*layers, net.in_plane, net.encoder[0][0][0].in_channels, net.heads[0].out_channels]
 
 
 def _plan(target: UNet, source: UNet, random: torch.Generator) -> Iterator[tuple[str, tuple]]:

@@ -46,13 +46,26 @@ def check_width(width: Sequence[int]) -> None:
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution without bias, normalisation, rectifier."""
+    """Convolution without bias, normalisation, rectifier.
+
+    Args:
+        in_plane: of three dimensions, a kernel of one slice: 1x3x3.
+    """
 
     def __init__(
-        self, inputs: int, outputs: int, *, dims: int = 3, stride: int = 1, norm: str = "batch"
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        dims: int = 3,
+        stride: int = 1,
+        norm: str = "batch",
+        in_plane: bool = False,
     ):
+        kernel = (1, 3, 3) if in_plane else (3,) * dims
+        padding = tuple(size // 2 for size in kernel)
         super().__init__(
-            CONV[dims](inputs, outputs, 3, stride=stride, padding=1, bias=False),
+            CONV[dims](inputs, outputs, kernel, stride=stride, padding=padding, bias=False),
             norm_layer(norm, dims, outputs),
             nn.ReLU(inplace=True),
         )
@@ -70,19 +83,25 @@ class ConvBlock(nn.Sequential):
         convolutions: int = 2,
         norm: str = "batch",
         dropout: float = 0.0,
+        in_plane: bool = False,
     ):
         layers: list[nn.Module] = []
+        form = {"dims": dims, "norm": norm, "in_plane": in_plane}
         for i in range(convolutions):
-            layers.append(ConvNorm(inputs if i == 0 else outputs, outputs, dims=dims, norm=norm))
+            layers.append(ConvNorm(inputs if i == 0 else outputs, outputs, **form))
         if dropout:
             layers.append(nn.Dropout(dropout))
         super().__init__(*layers)
 
 
 class Upsample(nn.Module):
-    """Bilinear (2-D) or trilinear (3-D) interpolation, with half-pixel centres."""
+    """Bilinear (2-D) or trilinear (3-D) interpolation, with half-pixel centres.
 
-    def __init__(self, dims: int = 3, factor: int = 2):
+    Args:
+        factor: along every axis, or along (z, y, x).
+    """
+
+    def __init__(self, dims: int = 3, factor: int | tuple[int, ...] = 2):
         super().__init__()
         self.mode = "trilinear" if dims == 3 else "bilinear"
         self.factor = factor

@@ -1,4 +1,4 @@
-"""U-Net in two or three dimensions from a list of widths.
+"""U-Net in two or three dimensions, or between them for thick slices, from a list of widths.
 
 Ronneberger et al., 2015, arXiv:1505.04597; Çiçek et al., 2016, arXiv:1606.06650.
 
@@ -33,6 +33,10 @@ class UNet(nn.Module):
     Args:
         width: features per level, finest first.
         dims: 3, or 2 for a network that sees one slice at a time (depth joins the batch).
+        in_plane: how many levels, finest first, convolve within slices (1x3x3); with 1 or more,
+            depth is never pooled, so that a stack may have any number of slices. For thick slices,
+            as nnU-Net plans them (Isensee et al., 2021): neighbours count from the level on at
+            which a voxel is about as wide as a slice is thick.
         convolutions: 3x3x3 convolutions per block.
         norm: "batch" or "instance".
         dropout: share of features dropped at the end of each block.
@@ -46,6 +50,7 @@ class UNet(nn.Module):
         width: tuple[int, ...] = (16, 32, 64, 128),
         *,
         dims: Literal[2, 3] = 3,
+        in_plane: int = 0,
         convolutions: int = 2,
         norm: str = "batch",
         dropout: float = 0.0,
@@ -53,19 +58,24 @@ class UNet(nn.Module):
     ):
         super().__init__()
         check_width(width)
-        block = {"dims": dims, "convolutions": convolutions, "norm": norm, "dropout": dropout}
+        if not 0 <= in_plane <= len(width) or (in_plane and dims == 2):
+            raise ValueError(
+                f"in_plane is {in_plane}; use 0 to {len(width)}, and only 0 where dims is 2."
+            )
+        form = {"dims": dims, "convolutions": convolutions, "norm": norm, "dropout": dropout}
         levels = range(len(width))
-        self.dims = dims
+        self.dims, self.in_plane = dims, in_plane
         factor = 2 ** (len(width) - 1)
-        self.multiple = factor if dims == 3 else (1, factor, factor)
-        self.encoder = nn.ModuleList(
-            ConvBlock(channels if i == 0 else width[i - 1], width[i], **block) for i in levels
-        )
-        self.pool = MAX_POOL[dims](2)
-        self.upsample = Upsample(dims)
-        self.decoder = nn.ModuleList(
-            ConvBlock(width[i + 1] + width[i], width[i], **block) for i in levels[:-1]
-        )
+        self.multiple = factor if dims == 3 and not in_plane else (1, factor, factor)
+
+        def block(level: int, inputs: int) -> ConvBlock:
+            return ConvBlock(inputs, width[level], **form, in_plane=level < in_plane)
+
+        self.encoder = nn.ModuleList(block(i, (channels, *width)[i]) for i in levels)
+        step = (1, 2, 2) if in_plane else 2
+        self.pool = MAX_POOL[dims](step)
+        self.upsample = Upsample(dims, step)
+        self.decoder = nn.ModuleList(block(i, width[i + 1] + width[i]) for i in levels[:-1])
         heads = levels[:-1] if deep_supervision else levels[:1]
         self.heads = nn.ModuleList(CONV[dims](width[i], classes, 1) for i in heads)
         self.taps = (

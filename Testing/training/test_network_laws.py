@@ -27,6 +27,7 @@ CONFIGS = [
     NetworkConfig("unet", {"width": (4, 8, 8)}),
     NetworkConfig("unet", {"width": (4, 8), "dims": 2, "norm": "instance"}),
     NetworkConfig("unet", {"width": (4, 4, 4), "deep_supervision": True}),
+    NetworkConfig("unet", {"width": (4, 4, 8), "in_plane": 2}),
     NetworkConfig("unet", {"width": (4, 8)}, domains=("ct", "mr")),
     NetworkConfig("unet", {"width": (4, 8)}, nested="by value"),
     NetworkConfig("fast_unet", {"width": (16, 16), "stem": 1}),

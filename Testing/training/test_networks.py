@@ -53,6 +53,30 @@ def test_repeat_is_nearest_interpolation():
     assert torch.equal(repeat(features), nearest)
 
 
+def test_slices_stay_apart_in_the_levels_that_convolve_in_plane():
+    """What one slice of the input changes, and how far: one slice per 3x3x3 convolution."""
+
+    def reached(in_plane: int) -> list[int]:
+        net = build_network(NetworkConfig("unet", {"width": (4, 4), "in_plane": in_plane}), 1, 2)
+        image = torch.zeros(1, 1, 7, 8, 8)
+        changed = image.clone()
+        changed[0, 0, 3] = torch.randn(8, 8)
+        with torch.no_grad():
+            apart = (net.eval()(image) - net(changed)).abs().amax(dim=(0, 1, 3, 4))
+        return [z for z in range(7) if apart[z] > 0]
+
+    assert reached(2) == [3]  # every level within slices: a 2-D network
+    assert reached(1) == [1, 2, 3, 4, 5]  # two 3x3x3 convolutions at the coarse level
+
+
+def test_a_network_for_thick_slices_takes_any_number_of_them():
+    net = build_network(NetworkConfig("unet", {"width": (4, 4, 4), "in_plane": 1}), 1, 2).eval()
+    assert net.multiple == (1, 4, 4)
+    assert net(torch.zeros(1, 1, 1, 8, 8)).shape == (1, 2, 1, 8, 8)
+    with pytest.raises(RecipeError, match="in_plane is 4; use 0 to 3"):
+        build_network(NetworkConfig("unet", {"width": (4, 4, 4), "in_plane": 4}), 1, 2)
+
+
 def test_a_misspelt_network_or_setting_names_the_nearest_known_one():
     with pytest.raises(RecipeError, match="did you mean 'fast_unet'"):
         build_network(NetworkConfig("fastunet"), 1, 2)
