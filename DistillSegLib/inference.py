@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from DistillSegLib import postprocessing
+from DistillSegLib import confidence, postprocessing
 from DistillSegLib.errors import Cancelled, DistillSegError, ImageError, PackageError
 from DistillSegLib.geometry import as_volume, check_image, crop
 from DistillSegLib.images import image_warnings, read_image, refuse_labels
@@ -29,7 +30,7 @@ from DistillSegLib.regions import Region
 from DistillSegLib.runtime import Engine, Session
 from DistillSegLib.scope import check_scope, measure, scope_warnings
 from DistillSegLib.segmentations import Segmentation
-from DistillSegLib.upsampling import labels_on
+from DistillSegLib.upsampling import Part, labels_on, largest, map_on
 from DistillSegLib.windows import ignore, never, per_axis, sliding_window, whole_volume
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Segmenter:
         *,
         region: Region | None = None,
         force_scope: bool = False,
+        confidence_map: bool = False,
         on_progress: Callable[[float], None] = ignore,
         cancelled: Callable[[], bool] = never,
     ) -> Segmentation:
@@ -90,6 +92,7 @@ class Segmenter:
                 read. The result lies on the grid of the first.
             region: the part to look at; nothing is found outside of it.
             force_scope: go on even if the image is much larger than those of training.
+            confidence_map: also say how sure the network is of each voxel.
             on_progress: told the share done, 0 to 1.
             cancelled: asked often, also from another thread; if true, Cancelled is raised.
 
@@ -111,25 +114,38 @@ class Segmenter:
                 prepared.array, lambda share: on_progress(0.05 + 0.85 * share), cancelled
             )
         with _timed(seconds, "labels"):
-            labelmap = labels_on(
-                whole[0],
-                logits,
-                prepared.grid,
-                stride=self.variant.stride,
-                values=manifest.labels.values,
-                part=region.index_box(whole[0]) if region else None,
-            )
-            labelmap = postprocessing.apply(manifest.postprocessing, labelmap)
-            found = sitk.GetArrayViewFromImage(labelmap).any()
-        if not found:
+            part = region.index_box(whole[0]) if region else None
+            made = self._segmentation(whole[0], logits, prepared.grid, part, confidence_map)
+        if not sitk.GetArrayViewFromImage(made.image).any():
             warnings.append(self._nothing_found())
         on_progress(1.0)
+        return replace(made, seconds=seconds, warnings=tuple(warnings))
+
+    def _segmentation(
+        self,
+        reference: sitk.Image,
+        logits: NDArray[np.float32],
+        grid: sitk.Image,
+        part: Part | None,
+        confidence_map: bool,
+    ) -> Segmentation:
+        """From logits to labels on the reference's grid, and how sure the network was of them."""
+        manifest, stride = self.package.manifest, self.variant.stride
+        winners, values = largest(logits), manifest.labels.values
+        labelmap = labels_on(
+            reference, logits, grid, stride=stride, values=values, part=part, winners=winners
+        )
+        sure, shares = confidence.mean_by_class(logits, winners), None
+        if confidence_map:
+            shares = map_on(
+                reference, confidence.probability(logits), grid, stride=stride, part=part
+            )
         return Segmentation(
-            labelmap,
+            postprocessing.apply(manifest.postprocessing, labelmap),
             manifest.labels,
             source=f"{manifest.id} {manifest.version}",
-            seconds=seconds,
-            warnings=tuple(warnings),
+            confidence={int(values[index]): share for index, share in sure.items()},
+            confidence_map=shares,
         )
 
     def _read(self, images: ImageOrPath | Sequence[ImageOrPath]) -> list[sitk.Image]:

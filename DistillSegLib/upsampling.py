@@ -80,6 +80,42 @@ def labels_on(
     return image
 
 
+def map_on(
+    reference: sitk.Image,
+    values: NDArray[np.float32],
+    grid: sitk.Image,
+    *,
+    stride: int = 1,
+    part: Part | None = None,
+) -> sitk.Image:
+    """A map of the network, such as its confidence, on the reference's grid, trilinearly.
+
+    Args:
+        values: (D', H', W'), where `labels_on` has its logits; the edge is repeated.
+        part: (z, y, x) what of the reference the network has seen; the rest becomes 0.
+
+    Returns:
+        float32 on exactly the reference's grid.
+    """
+    seen = reference
+    if part:
+        start, size = [p.start for p in part[::-1]], [p.stop - p.start for p in part[::-1]]
+        seen = sitk.RegionOfInterest(reference, size, start)
+    lattice = sitk.GetImageFromArray(values)
+    lattice.SetSpacing([spacing * stride for spacing in grid.GetSpacing()])
+    lattice.SetDirection(grid.GetDirection())
+    lattice.SetOrigin(grid.TransformContinuousIndexToPhysicalPoint([(stride - 1) / 2] * 3))
+    found = sitk.Resample(
+        lattice, seen, sitk.Transform(3, sitk.sitkIdentity), sitk.sitkLinear, 0.0,
+        sitk.sitkFloat32, True,
+    )  # fmt: skip
+    if not part:
+        return found
+    whole = sitk.Image(reference.GetSize(), sitk.sitkFloat32)
+    whole.CopyInformation(reference)
+    return sitk.Paste(whole, found, found.GetSize(), destinationIndex=start)
+
+
 def largest(logits: NDArray[np.float32]) -> NDArray[np.unsignedinteger]:
     """The class of the largest logit, the first of equals: np.argmax(logits, axis=0)."""
     # Class by class is faster, and np.argmax would need eight bytes for each voxel.

@@ -53,6 +53,25 @@ def test_the_result_is_the_models_formula_on_the_exact_input_grid(segmenter):
     assert segmentation.warnings == ()
 
 
+def test_each_structure_and_each_voxel_has_its_confidence(segmenter):
+    image = phantom()
+    box = Region.from_numbers(-2, -19, 38, 12, 12, 10)
+    for region in (None, box):
+        found = segmenter.segment(image, region=region, confidence_map=True)
+        sure = sitk.GetArrayFromImage(found.confidence_map)
+        values = labels(found)
+        assert sure.shape == values.shape and 0 <= sure.min() and sure.max() <= 1
+        assert set(found.confidence) == set(np.unique(values)) - {0}
+        for value, share in found.confidence.items():
+            assert 1 / 3 < share <= 1
+            assert sure[values == value].mean() == pytest.approx(share, abs=0.05)
+        if region:
+            outside = np.ones(values.shape, bool)
+            outside[region.index_box(image)] = False
+            assert not sure[outside].any()
+    assert segmenter.segment(image).confidence_map is None
+
+
 @pytest.mark.parametrize("code", ["LPS", "RAS", "PIL", "SAR", "LAI"])
 def test_label_in_label_out_for_any_orientation(segmenter, code):
     image = sitk.DICOMOrient(phantom(), code)
