@@ -182,6 +182,9 @@ def _withLabelmaps(segmentationNode):
 
 def _merged(segmentationNode, ids):
     """All segments in one image, with values from 1 in their order, cut to what is stored."""
+    renumbered = _renumbered(segmentationNode.GetSegmentation(), ids)
+    if renumbered is not None:
+        return renumbered
     names, values = vtk.vtkStringArray(), vtk.vtkIntArray()
     for value, identifier in enumerate(ids, start=1):
         names.InsertNextValue(identifier)
@@ -198,6 +201,35 @@ def _merged(segmentationNode, ids):
             )
         )
     return merged
+
+
+def _renumbered(segmentation, ids):
+    """The same where all segments lie in one label map, many times as fast; otherwise None."""
+    segments = [segmentation.GetSegment(identifier) for identifier in ids]
+    stored, values = segments[0].GetRepresentation(BINARY), [s.GetLabelValue() for s in segments]
+    if any(segment.GetRepresentation(BINARY) is not stored for segment in segments):
+        return None
+    scalars = stored.GetPointData().GetScalars() if stored is not None else None
+    if scalars is None or not scalars.GetNumberOfTuples() or len(set(values)) < len(values):
+        return None
+    voxels = vtk_to_numpy(scalars)
+    if voxels.dtype.kind not in "iu" or voxels.min() < 0 or min(values) < 0:
+        return None
+    table = np.zeros(max(int(voxels.max()), *values) + 1, np.uint8 if len(ids) < 256 else np.uint16)
+    table[values] = np.arange(1, len(values) + 1)
+    table[0] = 0
+    image = slicer.vtkOrientedImageData()
+    image.SetExtent(stored.GetExtent())
+    image.AllocateScalars(get_vtk_array_type(table.dtype), 1)
+    renumbered = vtk_to_numpy(image.GetPointData().GetScalars())
+    if np.array_equal(table, np.arange(len(table))):
+        np.copyto(renumbered, voxels)
+    else:
+        np.take(table, voxels, out=renumbered, mode="clip")  # nothing is clipped; it saves a copy
+    matrix = vtk.vtkMatrix4x4()
+    stored.GetImageToWorldMatrix(matrix)
+    image.SetGeometryFromImageToWorldMatrix(matrix)
+    return image
 
 
 def _reference(segmentationNode):

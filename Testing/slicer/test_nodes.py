@@ -370,6 +370,22 @@ class SegmentTest(SegmentationCase):
             self.assertEqual([x.terminology for x in back.labels], [HEAD, ""])
             self.assertEqual(back.warnings, ())
 
+    def test_one_label_map_for_all_and_one_for_each_give_the_same(self):
+        volumeNode, segmentation = self.labelled()
+        node = Outputs.put(segmentation, volumeNode, MODEL)
+        stored = node.GetSegmentation()
+        stored.SetSegmentIndex("DistillSeg_3", 0)
+        together = Segments.segmentationFromNode(node)
+        stored.SeparateSegmentLabelmap("DistillSeg_1")
+        self.assertEqual(stored.GetNumberOfLayers(), 2)
+        apart = Segments.segmentationFromNode(node)
+        self.assertEqual([x.name for x in together.labels], [x.name for x in apart.labels])
+        self.assertTrue(same_grid(together.image, apart.image))
+        np.testing.assert_array_equal(
+            sitk.GetArrayFromImage(together.image), sitk.GetArrayFromImage(apart.image)
+        )
+        self.assertEqual(np.count_nonzero(sitk.GetArrayFromImage(together.image) == 1), 8)
+
     def test_segments_that_overlap_are_flattened_with_a_warning(self):
         volumeNode, segmentation = self.labelled()
         node = Outputs.put(segmentation, volumeNode, MODEL)
