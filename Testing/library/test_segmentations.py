@@ -16,6 +16,7 @@ from DistillSegLib.labels import PALETTE, Label, LabelTable, label_table, termin
 from DistillSegLib.segmentations import (
     Segmentation,
     read_segmentation,
+    relabelled,
     volumes_ml,
     write_segmentation,
 )
@@ -262,3 +263,26 @@ def test_volumes_are_voxels_times_their_size():
             "Never seen": 0,
         }
     )
+
+
+def test_further_tags_stand_beside_the_terminology(tmp_path):
+    tags = {1: {"Segmentation.Status": "completed"}, 4: {"Note": "a|b\nc"}}
+    path = write_segmentation(segmentation(), tmp_path / "a.seg.nrrd", tags=tags)
+    lines = [line.partition(":=")[2] for line in header(path) if "_Tags:=" in line]
+    entry = TABLE.labels[0].terminology
+    assert lines == [f"Segmentation.Status:completed|TerminologyEntry:{entry}|", "Note:a/b c|", ""]
+    assert read_segmentation(path).labels == TABLE
+
+
+def test_other_values_are_given_in_the_tables_order():
+    changed = relabelled(segmentation(), (300, 2, 5))
+    assert [(label.value, label.name) for label in changed.labels] == [
+        (2, TABLE.labels[1].name),
+        (5, TABLE.labels[2].name),
+        (300, TABLE.labels[0].name),
+    ]
+    expected = np.select([array(segmentation()) == 1, array(segmentation()) == 4], [300, 2])
+    assert np.array_equal(array(changed), expected)
+    assert same_grid(changed.image, segmentation().image, tolerance_mm=1e-9)
+    with pytest.raises(ValueError, match="without repetition"):
+        relabelled(segmentation(), (1, 1, 2))
