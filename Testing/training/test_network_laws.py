@@ -32,6 +32,8 @@ CONFIGS = [
     NetworkConfig("unet", {"width": (4, 8)}, nested="by value"),
     NetworkConfig("fast_unet", {"width": (16, 16), "stem": 1}),
     NetworkConfig("fast_unet", {"width": (16, 16), "stem": 4}),
+    NetworkConfig("fast_unet", {"width": (16, 16), "dims": 2}),
+    NetworkConfig("fast_unet", {"width": (8, 16, 16), "dims": 2, "shift": True}),
     NetworkConfig("lcovnet", {"width": (2, 2, 2, 2, 4)}),
     NetworkConfig("lcovnet", {"width": (2, 2, 2, 2, 2), "block": "dense"}),
     NetworkConfig("enet"),

@@ -53,20 +53,29 @@ def test_repeat_is_nearest_interpolation():
     assert torch.equal(repeat(features), nearest)
 
 
+def reached(network: str, **settings) -> list[int]:
+    """The slices of the output that slice 3 of an image can change."""
+    torch.manual_seed(0)
+    net = build_network(NetworkConfig(network, settings), 1, 2).eval()
+    image = torch.zeros(1, 1, 7, 16, 16)
+    changed = image.clone()
+    changed[0, 0, 3] = 5 * torch.randn(16, 16)
+    with torch.no_grad():
+        apart = (net(image) - net(changed)).abs().amax(dim=(0, 1, 3, 4))
+    return [z for z in range(7) if apart[z] > 0]
+
+
 def test_slices_stay_apart_in_the_levels_that_convolve_in_plane():
-    """What one slice of the input changes, and how far: one slice per 3x3x3 convolution."""
+    assert reached("unet", width=(4, 4), in_plane=2) == [3]
+    # two 3x3x3 convolutions at the coarse level
+    assert reached("unet", width=(4, 4), in_plane=1) == [1, 2, 3, 4, 5]
 
-    def reached(in_plane: int) -> list[int]:
-        net = build_network(NetworkConfig("unet", {"width": (4, 4), "in_plane": in_plane}), 1, 2)
-        image = torch.zeros(1, 1, 7, 8, 8)
-        changed = image.clone()
-        changed[0, 0, 3] = torch.randn(8, 8)
-        with torch.no_grad():
-            apart = (net.eval()(image) - net(changed)).abs().amax(dim=(0, 1, 3, 4))
-        return [z for z in range(7) if apart[z] > 0]
 
-    assert reached(2) == [3]  # every level within slices: a 2-D network
-    assert reached(1) == [1, 2, 3, 4, 5]  # two 3x3x3 convolutions at the coarse level
+def test_a_fast_network_of_slices_knows_its_neighbours_by_shift_alone():
+    assert reached("fast_unet", width=(8, 16, 16), dims=2) == [3]
+    assert reached("fast_unet", width=(8, 16, 16), dims=2, shift=True) == [1, 2, 3, 4, 5]
+    with pytest.raises(RecipeError, match="use it with dims = 2"):
+        build_network(NetworkConfig("fast_unet", {"shift": True}), 1, 2)
 
 
 def test_a_network_for_thick_slices_takes_any_number_of_them():
