@@ -4,7 +4,7 @@ from html import escape
 
 from slicer.i18n import tr as _
 
-from DistillSegPanel.ModelTexts import scoresOf
+from DistillSegPanel.ModelTexts import sameTest, scoresOf
 
 METRICS = (("dice", "{:.3f}"), ("hd95_mm", "{:.2f}"), ("nsd", "{:.3f}"))
 
@@ -40,22 +40,6 @@ def cardHtml(package, packages=()):
     parts += [f"<h4>{escape(name)}</h4><p>{escape(text)}</p>" for name, text in texts if text]
     parts.append(f"<h4>{escape(_('Facts'))}</h4>{_table(facts)}")
     return "".join(parts)
-
-
-def sameTest(package, packages):
-    """Other packages that were tested on the same cases for the same structures."""
-    test = package.manifest.test
-    names = [label.name for label in package.manifest.labels]
-    return [
-        other
-        for other in packages
-        if other.manifest.name != package.manifest.name
-        and test is not None
-        and other.manifest.test is not None
-        and other.manifest.test.description == test.description
-        and other.manifest.test.cases == test.cases
-        and [label.name for label in other.manifest.labels] == names
-    ]
 
 
 def _accuracy(package, packages):

@@ -5,12 +5,17 @@ from math import prod
 from slicer.i18n import tr as _
 
 from DistillSegLib.estimates import estimate, known_speed
+from DistillSegPanel.Synonyms import withSynonyms
 
 MOST_NAMES = 4  # structures that a row names
 
 
-def rowText(entry):
-    """Three lines: title; what it finds, and in what; what it costs and how good it is."""
+def rowText(entry, others=()):
+    """Three lines: title; what it finds, and in what; what it costs and how good it is.
+
+    Args:
+        others: packages at hand, among which may be the one that it was distilled from.
+    """
     if entry.package is None:
         return f"{entry.title}\n{_('This file cannot be used; select it to see why.')}"
     manifest = entry.package.manifest
@@ -20,7 +25,9 @@ def rowText(entry):
         (
             manifest.title,
             f"{structuresText(manifest)} · {scope}",
-            " · ".join((secondsText(manifest), sizeText(entry.path), *accuracyTexts(manifest))),
+            " · ".join(
+                (secondsText(manifest), sizeText(entry.path), *accuracyTexts(entry.package, others))
+            ),
         )
     )
 
@@ -48,7 +55,7 @@ def secondsText(manifest):
         manifest, manifest.variants[0], size_mm=size, voxels=voxels, speed=speed
     ).seconds
     if speed is None:
-        return _("≈ {seconds} s (estimate)").format(seconds=numberText(seconds))
+        return _("≈ {seconds} s").format(seconds=numberText(seconds))
     return _("{seconds} s here").format(seconds=numberText(seconds))
 
 
@@ -64,12 +71,43 @@ def sizeText(path):
     return _("{size:.1f} MB").format(size=path.stat().st_size / 1e6)
 
 
-def accuracyTexts(manifest):
-    """The mean Dice over structures, where it was tested; otherwise nothing."""
-    found = scoresOf(manifest, "dice")
-    if not found:
+def accuracyTexts(package, others=()):
+    """The mean Dice over structures, where it was tested, and that of the largest model beside."""
+    dice = _meanDice(package)
+    if dice is None:
         return ()
-    return (_("Dice {dice:.2f}").format(dice=sum(found.values()) / len(found)),)
+    largest = max(sameTest(package, others), key=_parameters, default=package)
+    if _parameters(largest) <= _parameters(package):
+        return (_("Dice {dice:.2f}").format(dice=dice),)
+    reference = _meanDice(largest)
+    return (
+        _("Dice {dice:.2f} (reference {reference:.2f})").format(dice=dice, reference=reference),
+    )
+
+
+def sameTest(package, packages):
+    """Other packages that were tested on the same cases for the same structures."""
+    test = package.manifest.test
+    names = [label.name for label in package.manifest.labels]
+    return [
+        other
+        for other in packages
+        if other.manifest.name != package.manifest.name
+        and test is not None
+        and other.manifest.test is not None
+        and other.manifest.test.description == test.description
+        and other.manifest.test.cases == test.cases
+        and [label.name for label in other.manifest.labels] == names
+    ]
+
+
+def _meanDice(package):
+    found = scoresOf(package.manifest, "dice")
+    return sum(found.values()) / len(found) if found else None
+
+
+def _parameters(package):
+    return package.variant().parameters
 
 
 def scoresOf(manifest, metric):
@@ -87,4 +125,4 @@ def searchText(entry):
     words += [manifest.scope.body_part, manifest.scope.description]
     for label in manifest.labels:
         words += [label.name, label.terminology]
-    return " ".join(words).casefold()
+    return withSynonyms(" ".join(words).casefold())

@@ -1,14 +1,17 @@
 """The section Model: search, choose, look at the card, load the sample, add and remove."""
 
+from html import escape
+
 import qt
 import slicer
 from slicer.i18n import tr as _
 
 from DistillSegLib.places import resources
 from DistillSegPanel.Card import cardHtml
+from DistillSegPanel.Doubts import likelyModality
 from DistillSegPanel.ModelIcon import iconOf
 from DistillSegPanel.ModelTexts import rowText, searchText
-from DistillSegPanel.Nodes import modalityOf
+from DistillSegPanel.PackageDrop import PackageDrop
 from DistillSegPanel.Packages import Packages
 
 ROW_PIXELS = 78
@@ -30,13 +33,17 @@ class Models:
         self._rows = None  # what the list shows, to fill it only when that changes
         self._broken = None  # the selected entry that cannot be used
         self._card = ""  # what the browser shows
-        self._filterOf = None  # the volume whose modality the filter was set to
+        self._filterOf = None  # the volume whose modality was looked at, and that
+        self._isAutomatic = False  # whether the filter was set by it
+        self._default = ""  # the model that was chosen for the user
+        self._drop = PackageDrop(panel.widget, self.onDropped)
         ui = self.ui
         ui.cardBrowser.hide()
         ui.citationButton.hide()
         ui.searchBox.connect("textChanged(QString)", self.onFilter)
-        ui.modalityBox.connect("activated(int)", self.onFilter)
+        ui.modalityBox.connect("activated(int)", self.onModality)
         ui.bodyPartBox.connect("activated(int)", self.onFilter)
+        ui.filterLabel.connect("linkActivated(QString)", self.onShowAll)
         ui.modelsList.connect("currentRowChanged(int)", self.onRow)
         ui.cardButton.connect("toggled(bool)", self.onCard)
         ui.citationButton.connect("clicked(bool)", self.onCitation)
@@ -48,14 +55,14 @@ class Models:
         """The module is shown: choose a model if none is."""
         parameters = self.panel.parameters
         if parameters is not None and not parameters.model:
-            packages = self.panel.modelList.packages()
-            parameters.model = defaultModel(packages, parameters.inputVolume)
+            self._chooseDefault()
 
     def exit(self):
         """Another module is shown."""
 
     def cleanup(self):
-        """Nothing to release."""
+        """Take drops no more."""
+        self._drop.cleanup()
 
     def update(self):
         """Show the packages that pass the filters, and the chosen one's card."""
@@ -63,6 +70,7 @@ class Models:
         self._fillFilters(entries)
         self.shown = [entry for entry in entries if self._passes(entry)]
         self._fillList()
+        self._tellFilter(len(entries) - len(self.shown))
         entry = self.selected()
         self._select(entry)
         self._showEntry(entry)
@@ -86,7 +94,7 @@ class Models:
 
     def choose(self, model):
         """Choose a package, "id@version"."""
-        self._broken = None
+        self._broken, self._default = None, ""
         self.panel.parameters.model = model
         self.panel.segment.releaseOutput()
         self.panel.segment.inputs.chooseDefaults()
@@ -107,6 +115,26 @@ class Models:
     def onFilter(self, _what=None):
         """Words or filters were changed."""
         self.panel.changed()
+
+    def onModality(self, _index):
+        """The user filters by modality, and no volume changes that."""
+        self._isAutomatic = False
+        self.panel.changed()
+
+    def onShowAll(self, _link=""):
+        """Take all filters away."""
+        self._isAutomatic = False
+        self.ui.modalityBox.setCurrentIndex(0)
+        self.ui.bodyPartBox.setCurrentIndex(0)
+        self.ui.searchBox.text = ""
+        self.panel.changed()
+
+    def onDropped(self, path):
+        """A package was dropped onto the panel."""
+        if self.panel.busy:
+            self.panel.say(_("Another task is running; drop the model again after its end."))
+        else:
+            self.packages.add(path)
 
     def onCard(self, isShown):
         """Show or hide the card."""
@@ -153,16 +181,46 @@ class Models:
     def _followVolume(self, manifests):
         """Filter by the modality of another volume once; the user may take the filter away."""
         volume = self.panel.parameters.inputVolume
-        name = volume.GetID() if volume is not None else ""
-        if name == self._filterOf:
+        modality = likelyModality(volume)
+        now = (volume.GetID() if volume is not None else "", modality)
+        if now == self._filterOf:
             return
-        self._filterOf = name
-        modality = modalityOf(volume)[:2] if volume is not None else ""
-        if modality and modality in {m.modality for m in manifests}:
-            self.ui.modalityBox.setCurrentText(modality)
+        self._filterOf = now
+        box, known = self.ui.modalityBox, {m.modality[:2]: m.modality for m in manifests}
+        if self._isAutomatic or box.currentIndex <= 0:
+            self._isAutomatic = modality in known
+            box.setCurrentText(known.get(modality, box.itemText(0)))
+        if self._default and self._default == self.panel.parameters.model:
+            self._chooseDefault()
+
+    def _chooseDefault(self):
+        """Choose a model for the volume, as long as the user has not."""
+        parameters = self.panel.parameters
+        self._default = defaultModel(self.panel.modelList.packages(), parameters.inputVolume)
+        if parameters.model != self._default:
+            parameters.model = self._default
+            self.panel.changedSoon()
+
+    def _tellFilter(self, hidden):
+        """Say why models are missing from the list, and offer them."""
+        label, link = self.ui.filterLabel, f'<a href="all">{escape(_("Show all"))}</a>'
+        label.setVisible(hidden > 0)
+        if not self.shown:
+            text = _("No model fits the search.")
+        elif self._isAutomatic and not self._isSearching():
+            text = _("Only models for {modality}, as the input volume is.").format(
+                modality=self.ui.modalityBox.currentText
+            )
+        else:
+            text = _("{count} more do not fit the search.").format(count=hidden)
+        label.text = f"{escape(text)} {link}"
+
+    def _isSearching(self):
+        return bool(self.ui.searchBox.text) or self.ui.bodyPartBox.currentIndex > 0
 
     def _fillList(self):
-        rows = [(str(entry.path), rowText(entry)) for entry in self.shown]
+        others = list(self.panel.modelList.packages().values())
+        rows = [(str(entry.path), rowText(entry, others)) for entry in self.shown]
         if rows == self._rows:
             return
         self._rows, ui = rows, self.ui
@@ -218,7 +276,7 @@ class Models:
 
 def defaultModel(packages, volumeNode):
     """The smallest model for the modality of a volume, "id@version"; empty where none is."""
-    modality = modalityOf(volumeNode)[:2] if volumeNode is not None else ""
+    modality = likelyModality(volumeNode)
     fitting = {m: p for m, p in packages.items() if p.manifest.modality[:2] == modality}
     choice = fitting or packages
     return min(choice, key=lambda m: choice[m].variant().size_bytes, default="")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import qt
 import slicer
 from DistillSegPanel.ModelTexts import structuresText
@@ -34,8 +37,6 @@ class ModelsCase(PanelCase):
 
     def added(self, **changes):
         """A package file made of the bundled one."""
-        from dataclasses import replace
-
         package = load_package(PACKAGE)
         variant = package.variant()
         window, logits = package.check_window(variant)
@@ -49,6 +50,37 @@ class ModelsCase(PanelCase):
             logits={variant.name: logits},
         )
         return path
+
+    def addFile(self, name, **changes):
+        """A package that is there without a check."""
+        folder = self.home / "Models"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(self.added(id=name, **changes), folder / f"{name}-1.0.0.distillseg")
+        self.panel.changed()
+
+    def ct(self):
+        """A volume whose values are Hounsfield units."""
+        values = np.linspace(-1000, 900, 36 * 50 * 35).reshape(36, 50, 35).astype(np.int16)
+        node = slicer.util.addVolumeFromArray(values, name="chest")
+        self.settle()
+        return node
+
+    def drop(self, *paths):
+        """What a file manager does at the end of a drag; returns whether it was taken."""
+        data = qt.QMimeData()
+        data.setUrls([qt.QUrl.fromLocalFile(str(path)) for path in paths])
+        for kind, place in (
+            (qt.QDragEnterEvent, qt.QPoint(50, 50)),
+            (qt.QDropEvent, qt.QPointF(50, 50)),
+        ):
+            with warnings.catch_warnings():  # Qt 6 wants other constructors, Slicer has Qt 5
+                warnings.simplefilter("ignore", DeprecationWarning)
+                event = kind(place, qt.Qt.CopyAction, data, qt.Qt.LeftButton, qt.Qt.NoModifier)
+            event.ignore()
+            qt.QApplication.sendEvent(self.panel.widget, event)
+        self.settle()
+        self.waitUntil(lambda: not self.panel.busy, 60)
+        return event.isAccepted()
 
     def remove(self, *, agree=True):
         with mock.patch.object(slicer.util, "confirmOkCancelDisplay", lambda *_: agree):
@@ -71,7 +103,8 @@ class ListTest(ModelsCase):
         title, what, cost = self.rows()[0].split("\n")
         self.assertEqual(title, "Hippocampus, fast")
         self.assertEqual(what, "Hippocampus (anterior, posterior) · MR · 1 mm")
-        self.assertRegex(cost, r"^≈ \d+\.\d s \(estimate\) · 1\.2 MB · Dice 0\.88$")
+        self.assertRegex(cost, r"^≈ \d+\.\d s · 1\.2 MB · Dice 0\.88 \(reference 0\.89\)$")
+        self.assertTrue(self.rows()[1].endswith("Dice 0.89"))
         icon = self.ui.modelsList.item(0).icon()
         self.assertEqual(icon.pixmap(72, 72).width(), 72)
 
@@ -93,6 +126,9 @@ class ListTest(ModelsCase):
             ("mr 5366008", 2),  # SNOMED CT's code of the structure
             ("large network", 1),
             ("liver", 0),
+            ("temporal lobe", 2),  # what holds the structure
+            ("brain mri", 2),
+            ("kidney", 0),
         ):
             with self.subTest(words):
                 self.ui.searchBox.text = words
@@ -106,6 +142,56 @@ class ListTest(ModelsCase):
         self.panel.models.onFilter()
         self.assertEqual(len(self.rows()), 2)
         self.assertEqual(self.ui.bodyPartBox.itemText(1), "hippocampus")
+
+    def test_a_filter_that_hides_models_says_so_and_is_taken_away_with_one_click(self):
+        self.addFile("mine", modality="CT", title="Of the liver")
+        self.assertEqual(len(self.rows()), 3)
+        self.assertFalse(self.ui.filterLabel.isVisibleTo(self.panel.widget))
+        self.panel.parameters.inputVolume = self.ct()
+        self.settle()
+        self.assertEqual(self.ui.modalityBox.currentText, "CT")
+        self.assertEqual(len(self.rows()), 1)
+        self.assertIn("Only models for CT", self.ui.filterLabel.text)
+        self.screenshot("models-filtered")
+        self.ui.filterLabel.linkActivated.emit("all")
+        self.assertEqual(len(self.rows()), 3)
+        self.assertFalse(self.ui.filterLabel.isVisibleTo(self.panel.widget))
+        self.panel.changed()
+        self.assertEqual(len(self.rows()), 3)  # and it does not come back
+
+    def test_the_automatic_filter_follows_the_volume_and_the_user_s_stays(self):
+        self.addFile("mine", modality="CT", title="Of the liver")
+        ct, mr = self.ct(), self.sample()
+        box = self.ui.modalityBox
+        for volume, shown in ((ct, "CT"), (mr, "Any modality"), (ct, "CT")):
+            self.panel.parameters.inputVolume = volume
+            self.assertEqual(box.currentText, shown)
+        box.setCurrentText("MR")
+        box.activated.emit(box.currentIndex)
+        self.panel.parameters.inputVolume = mr
+        self.panel.parameters.inputVolume = ct
+        self.assertEqual(box.currentText, "MR")
+
+    def test_the_model_is_chosen_by_the_volume_until_the_user_does(self):
+        self.addFile("mine", modality="CT", title="Of the liver")
+        ct, mr = self.ct(), self.sample()
+        self.panel.parameters.model = ""
+        self.leaveModule()
+        self.openModule("DistillSeg")
+        for volume, model in ((ct, "mine@1.0.0"), (mr, FAST)):
+            self.panel.parameters.inputVolume = volume
+            self.settle()
+            self.assertEqual(self.panel.parameters.model, model)
+        self.ui.modelsList.setCurrentRow(1)
+        self.panel.parameters.inputVolume = ct
+        self.settle()
+        self.assertEqual(self.panel.parameters.model, REFERENCE)
+
+    def test_a_search_without_a_model_says_so(self):
+        self.ui.searchBox.text = "nothing like it"
+        self.assertIn("No model fits", self.ui.filterLabel.text)
+        self.ui.filterLabel.linkActivated.emit("all")
+        self.assertEqual((self.ui.searchBox.text, len(self.rows())), ("", 2))
 
     def test_a_filtered_list_keeps_the_choice(self):
         self.ui.searchBox.text = "nothing like it"
@@ -176,6 +262,18 @@ class PackagesTest(ModelsCase):
         self.assertNotIn("hippocampus-mine", [each.id for each in list_packages()])
         self.assertFalse(self.panel.segment.ui.segmentButton.enabled)
 
+    def test_a_package_dropped_onto_the_panel_is_added(self):
+        self.assertTrue(self.drop(self.added(id="hippocampus-mine", title="Mine")))
+        self.assertIn("'Mine' was added", self.panel.said)
+        self.assertEqual(self.panel.parameters.model, "hippocampus-mine@1.0.0")
+
+    def test_other_drops_are_left_to_slicer(self):
+        package = self.added()
+        image = self.home / "image.nrrd"
+        for paths in ((image,), (package, image), ()):
+            self.assertFalse(self.drop(*paths))
+        self.assertEqual(len(self.rows()), 2)
+
     def test_bundled_models_cannot_be_removed(self):
         self.assertFalse(self.ui.removeButton.enabled)
         self.assertIn("part of DistillSeg", self.ui.removeButton.toolTip)
@@ -228,23 +326,25 @@ class PackagesTest(ModelsCase):
 
     def test_two_channels_have_two_rows_filled_by_name(self):
         manifest = load_package(PACKAGE).manifest
-        two = {
-            "channels": ("T1", "FLAIR"),
-            "id": "two",
-        }
-        slicer.mrmlScene.Clear()
-        ui = self.panel.segment.ui
-        entry = mock.Mock()
-        entry.manifest.channels = two["channels"]
-        self.assertEqual(manifest.channels, ("MRI",))
+        preprocessing, scope = manifest.preprocessing, manifest.scope
+        self.addFile(
+            "two",
+            channels=("T1", "FLAIR"),
+            preprocessing=replace(preprocessing, intensity=preprocessing.intensity * 2),
+            scope=replace(scope, intensity=scope.intensity * 2),
+        )
+        ui, parameters = self.panel.segment.ui, self.panel.parameters
         flair, t1 = self.sample("p1 flair"), self.sample("p1 T1")
-        self.panel.parameters.inputVolume = t1
-        with mock.patch.object(self.panel.modelList, "find", lambda _model: entry):
-            inputs = self.panel.segment.inputs
-            inputs.chooseDefaults()
-            inputs.update(self.panel.parameters, True)
-            self.assertTrue(ui.inputSelector2.isVisibleTo(self.panel.widget))
-            self.assertEqual((ui.inputLabel1.text, ui.inputLabel2.text), ("T1:", "FLAIR:"))
-            self.assertIs(self.panel.parameters.inputVolume2, flair)
-            self.assertIs(ui.inputSelector2.currentNode(), flair)
-            self.screenshot("segment-two-channels")
+        parameters.inputVolume = t1
+        self.panel.models.choose("two@1.0.0")
+        self.settle()
+        self.assertTrue(ui.inputSelector2.isVisibleTo(self.panel.widget))
+        self.assertEqual((ui.inputLabel1.text, ui.inputLabel2.text), ("T1:", "FLAIR:"))
+        self.assertIs(parameters.inputVolume2, flair)
+        self.assertIs(ui.inputSelector2.currentNode(), flair)
+        self.assertTrue(ui.segmentButton.enabled, self.panel.said)
+        self.screenshot("segment-two-channels")
+        ui.inputSelector2.setCurrentNode(None)
+        self.settle()
+        self.assertFalse(ui.segmentButton.enabled)
+        self.assertIn("takes 2 volumes of a patient (T1, FLAIR)", self.panel.said)
