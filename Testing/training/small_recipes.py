@@ -92,6 +92,18 @@ SMALL: dict[str, Small] = {
             "stages.polish.trained.student.settings.width=[16, 16]",
         ),
     ),
+    "left-ventricle": Small(
+        (
+            "labels=[]",
+            "plan.window=[16, 16, 16]",
+            "augmentation={rotation=[15.0, 0.0, 0.0]}",
+            "stages.teacher.epochs=8",
+            "stages.teacher.trained.teacher.settings={width=[8, 16], in_plane=1}",
+            "stages.student.epochs=8",
+            "stages.student.optim.learning_rate=5e-3",
+            "stages.student.trained.student.settings={width=[16, 16], dims=2, shift=true}",
+        ),
+    ),
     "lcov-net": Small(
         (
             "plan.spacing_mm=[0.6, 0.65, 0.5]",  # 30 x 31 x 32 voxels: LCOV-Net needs 32
