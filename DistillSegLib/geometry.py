@@ -11,7 +11,8 @@ LPS: x to the patient's left, y to posterior, z to superior.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import SimpleITK as sitk
@@ -147,22 +148,82 @@ def resample(image: sitk.Image, spacing_mm: Spacing, *, linear: bool) -> sitk.Im
     If voxel centres rather than edges were kept, everything would shrink towards a corner: a thick
     slice of 5 mm made 1 mm moves contours by 2 mm.
     """
-    extent = np.array(image.GetSize()) * image.GetSpacing()  # mm, x first
-    size = np.maximum(np.rint(extent / spacing_mm[::-1]), 1)
-    if size.prod() > MOST_VOXELS:
-        raise GeometryError(
-            f"At {_by(spacing_mm[::-1])} mm the image ({describe_grid(image)}) would have "
-            f"{size.prod():.2g} voxels; check its spacing, or cut out the region of interest."
-        )
-    size = size.astype(int)
-    spacing = extent / size
-    # The first voxel's centre, as an index of the old image: half a new voxel from the old edge.
-    first = (spacing / image.GetSpacing() - 1) / 2
-    grid = sitk.Image(size.tolist(), sitk.sitkUInt8)
-    grid.SetOrigin(_positions(image, first[None])[0].tolist())
-    grid.SetSpacing(spacing.tolist())
-    grid.SetDirection(image.GetDirection())
+    grid = Grid.of(image).at(spacing_mm).image()
     return _interpolate(image, grid, linear=linear, extrapolate=True)
+
+
+class Grid(NamedTuple):
+    """Where voxels lie, without the voxels; x first, LPS mm, as SimpleITK has it."""
+
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+
+    @classmethod
+    def of(cls, image: sitk.Image) -> Grid:
+        return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    def at(self, spacing_mm: Spacing) -> Grid:
+        """The grid that `resample` makes at another spacing (z, y, x)."""
+        extent = np.array(self.size) * self.spacing  # mm, x first
+        size = np.maximum(np.rint(extent / spacing_mm[::-1]), 1)
+        if size.prod() > MOST_VOXELS:
+            raise GeometryError(
+                f"At {_by(spacing_mm[::-1])} mm the image ({_by(self.size)} voxels of "
+                f"{_by(self.spacing)} mm) would have {size.prod():.2g} voxels; check its spacing, "
+                "or cut out the region of interest."
+            )
+        spacing = extent / size
+        # The first voxel's centre, as an index of the old grid: half a new voxel from the old edge.
+        first = (spacing / self.spacing - 1) / 2
+        return Grid(
+            tuple(size.astype(int).tolist()),
+            tuple(spacing.tolist()),
+            tuple((self.position(first)).tolist()),
+            self.direction,
+        )
+
+    def position(self, index: Sequence[float]) -> NDArray[np.float64]:
+        """(x, y, z) of a continuous index (x, y, z)."""
+        turn = np.reshape(self.direction, (3, 3))
+        return self.origin + turn @ np.multiply(self.spacing, index)
+
+    def image(self) -> sitk.Image:
+        """An image of zeros, one byte each, on this grid."""
+        image = sitk.Image(self.size, sitk.sitkUInt8)
+        image.SetSpacing(self.spacing)
+        image.SetOrigin(self.origin)
+        image.SetDirection(self.direction)
+        return image
+
+
+def turning(image: sitk.Image, code: str) -> tuple[list[int], list[bool]]:
+    """What `reorient` does: which old axis each new one is (x first), and whether turned round."""
+    sizes = (2, 3, 4)
+    small = sitk.Image(sizes, sitk.sitkUInt8)
+    small.SetSpacing(image.GetSpacing())
+    small.SetDirection(image.GetDirection())
+    turned = reorient(small, code)
+    axes = [sizes.index(size) for size in turned.GetSize()]
+    ahead = (_direction(small)[:, axes] * _direction(turned)).sum(axis=0)
+    return axes, (ahead < 0).tolist()
+
+
+def oriented_grid(image: sitk.Image, code: str) -> Grid:
+    """The grid that `reorient` makes."""
+    axes, flipped = turning(image, code)
+    grid = Grid.of(image)
+    start = [0, 0, 0]  # the old voxel that becomes the first
+    for axis, turned in zip(axes, flipped, strict=True):
+        start[axis] = grid.size[axis] - 1 if turned else 0
+    direction = _direction(image)[:, axes] * np.where(flipped, -1, 1)
+    return Grid(
+        tuple(grid.size[axis] for axis in axes),
+        tuple(grid.spacing[axis] for axis in axes),
+        tuple(grid.position(start).tolist()),
+        tuple(direction.ravel().tolist()),
+    )
 
 
 def on_grid_of(image: sitk.Image, reference: sitk.Image, *, linear: bool) -> sitk.Image:

@@ -118,23 +118,24 @@ class Preprocessing:
             )
         for image in images:
             check_image(image)
-        channels = [self._place(images[0], linear=True)]
+        first, grid = self._sampled(images[0])
+        channels = [first]
         for image in images[1:]:
             if same_grid(image, images[0]):
-                channels.append(self._place(image, linear=True))
+                channels.append(self._sampled(image)[0])
             else:
-                channels.append(on_grid_of(image, channels[0], linear=True))
-        array = np.stack([_voxels(channel).astype(np.float32, copy=False) for channel in channels])
+                channels.append(_voxels(on_grid_of(image, grid, linear=True)))
+        array = np.stack(channels) if len(channels) > 1 else first[None]
         for channel, intensity in zip(array, self.intensity, strict=True):
             intensity.apply(channel)
-        return Prepared(array, channels[0])
+        return Prepared(array, grid)
 
     def apply_label(self, label: sitk.Image) -> NDArray[np.integer]:
         """A label map on the grid that `apply` makes of the image it was drawn on: (D, H, W)."""
         from DistillSegLib.geometry import check_image
 
         check_image(label)
-        values = _voxels(self._place(label, linear=False))
+        values = _voxels(self._placed_label(label))
         if np.issubdtype(values.dtype, np.integer):
             return values
         rounded = np.rint(values)
@@ -147,15 +148,24 @@ class Preprocessing:
 
     def apply_map(self, image: sitk.Image) -> NDArray[np.float32]:
         """A map of probabilities on the grid that `apply` makes of its image: (D, H, W), linear."""
-        return _voxels(self._place(image, linear=True)).astype(np.float32, copy=False)
+        return self._sampled(image)[0]
 
-    def _place(self, image: sitk.Image, *, linear: bool) -> sitk.Image:
+    def _sampled(self, image: sitk.Image) -> tuple[NDArray[np.float32], sitk.Image]:
+        from DistillSegLib.geometry import oriented_grid
+        from DistillSegLib.sampling import sample
+
+        spacing = oriented_grid(image, self.orientation).spacing[::-1]
+        return sample(image, self.orientation, None if self._near(spacing) else self.spacing_mm)
+
+    def _placed_label(self, label: sitk.Image) -> sitk.Image:
         from DistillSegLib.geometry import reorient, resample, spacing_of
 
-        image = reorient(image, self.orientation)
-        if np.allclose(spacing_of(image), self.spacing_mm, rtol=SAME_SPACING, atol=0):
-            return image
-        return resample(image, self.spacing_mm, linear=linear)
+        label = reorient(label, self.orientation)
+        near = self._near(spacing_of(label))
+        return label if near else resample(label, self.spacing_mm, linear=False)
+
+    def _near(self, spacing_mm: Sequence[float]) -> bool:
+        return np.allclose(spacing_mm, self.spacing_mm, rtol=SAME_SPACING, atol=0)
 
 
 def _voxels(image: sitk.Image) -> NDArray:

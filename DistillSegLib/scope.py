@@ -88,11 +88,11 @@ def measure(images: Sequence[sitk.Image], *, orientation: str) -> Measured:
     """Field of view, spacing and percentiles of one patient's channels."""
     import SimpleITK as sitk
 
-    from DistillSegLib.geometry import reorient, spacing_of
+    from DistillSegLib.geometry import oriented_grid
 
-    first = reorient(images[0], orientation)
-    spacing = spacing_of(first)
-    size = tuple(n * s for n, s in zip(first.GetSize()[::-1], spacing, strict=True))
+    grid = oriented_grid(images[0], orientation)
+    spacing = grid.spacing[::-1]
+    size = tuple(n * s for n, s in zip(grid.size[::-1], spacing, strict=True))
     intensity = []
     for image in images:
         intensity.append(percentiles(sitk.GetArrayViewFromImage(image)))

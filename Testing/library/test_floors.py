@@ -22,7 +22,8 @@ FLOORS = [
     {"errors", "machine", "pictures", "places", "quiet"},  # floor 0: words, numbers, space
     {"records", "labels", "files", "geometry", "regions", "headers"},
     # 1: images and masks
-    {"confidence", "dicom", "metrics", "preprocessing", "scope", "upsampling", "windows"},
+    {"confidence", "dicom", "metrics", "sampling", "upsampling", "windows"},
+    {"preprocessing", "scope"},
     {"images", "postprocessing"},
     {"segmentations", "manifest"},
     {"datasets"},

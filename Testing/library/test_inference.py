@@ -60,7 +60,7 @@ def test_each_structure_and_each_voxel_has_its_confidence(segmenter):
         found = segmenter.segment(image, region=region, confidence_map=True)
         sure = sitk.GetArrayFromImage(found.confidence_map)
         values = labels(found)
-        assert sure.shape == values.shape and 0 <= sure.min() and sure.max() <= 1
+        assert sure.shape == values.shape and sure.min() >= 0 and sure.max() <= 1
         assert set(found.confidence) == set(np.unique(values)) - {0}
         for value, share in found.confidence.items():
             assert 1 / 3 < share <= 1
