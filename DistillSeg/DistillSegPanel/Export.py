@@ -1,6 +1,10 @@
 """The section Export: a result as a file, for other programs and other people."""
 
+import logging
+
 import ctk
+import qt
+import slicer
 from slicer.i18n import tr as _
 
 from DistillSegLib.errors import DistillSegError
@@ -13,7 +17,9 @@ from DistillSegPanel.ExportTasks import (
     tablesTask,
 )
 from DistillSegPanel.Folders import EXPORT, checkFolder, openFolder, remember, remembered
-from DistillSegPanel.SegmentationFile import writeSegmentationFile
+from DistillSegPanel.SegmentationFile import segmentationFileTask
+
+log = logging.getLogger(__name__)
 
 
 class Export:
@@ -71,7 +77,7 @@ class Export:
             self.panel.parameters.reviewed = node
 
     def onSegmentationFile(self, _checked=False):
-        self._write(writeSegmentationFile, ".seg.nrrd", here=True)
+        self._write(segmentationFileTask, ".seg.nrrd")
 
     def onLabelMap(self, _checked=False):
         self._write(labelMapTask, ".nii.gz")
@@ -86,17 +92,25 @@ class Export:
         """The exporter names the file itself."""
         panel, folder = self.panel, self.ui.exportFolder.currentPath.strip()
         node = panel.parameters.reviewed
+        slicer.app.setOverrideCursor(qt.Qt.WaitCursor)  # the exporter is a program of its own
         try:
             panel.checkFree()
             checkFolder(folder)
-            exportDicom(node, folder)
+            empty = exportDicom(node, folder)
         except DistillSegError as problem:
             panel.say(str(problem), "error")
             return
-        self._written([folder], _("DICOM SEG was written to '{name}'.").format(name=folder))
+        finally:
+            slicer.app.restoreOverrideCursor()
+        remember(EXPORT, folder)
+        sentence = _("DICOM SEG was written to '{name}'.").format(name=folder)
+        if empty:
+            left = _("Left out, being empty: {names}.").format(names=", ".join(empty))
+            sentence = f"{sentence} {left}"
+        self._written([folder], sentence)
 
-    def _write(self, make, ending, here=False):
-        """Write one kind of file: at once, or in the worker what `make` returns."""
+    def _write(self, make, ending):
+        """Write one kind of file, by the worker with what `make` copies here."""
         panel, folder = self.panel, self.ui.exportFolder.currentPath.strip()
         node = panel.parameters.reviewed
         try:
@@ -107,13 +121,15 @@ class Export:
             panel.say(str(problem), "error")
             return
         remember(EXPORT, folder)
-        if here:
-            self._written(made)
-            return
-        panel.work.jobs.start(
-            made, onDone=self._written, onError=self._failed, onCancelled=panel.changed
+        jobs = panel.work.jobs
+        jobs.start(
+            made,
+            onDone=self._written,
+            onError=self._failed,
+            onCancelled=self._cancelled,
+            onProgress=self._progress,
         )
-        panel.say(_("Writing …"))
+        panel.say(_("Writing …"), "info", "", _("Cancel"), jobs.cancel)
         panel.changed()
 
     def _compared(self, make):
@@ -133,8 +149,19 @@ class Export:
         )
         self.panel.changed()
 
+    def _progress(self, progress):
+        sentence = progress.sentence or _("Writing …")
+        if sentence != self.panel.said:
+            self.panel.say(sentence, "info", "", _("Cancel"), self.panel.work.jobs.cancel)
+
+    def _cancelled(self):
+        self.panel.say(_("Cancelled; nothing more was written."))
+        self.panel.changed()
+
     def _failed(self, problem):
-        self.panel.say(str(problem), "error")
+        if not isinstance(problem, DistillSegError):
+            log.error("An export failed.", exc_info=problem)
+        self.panel.say(str(problem) or repr(problem), "error")
         self.panel.changed()
 
     def _buttons(self):

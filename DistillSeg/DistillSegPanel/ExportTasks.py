@@ -12,27 +12,28 @@ from slicer.i18n import tr as _
 from DistillSegLib.comparison import compare
 from DistillSegLib.exports import write_label_map, write_volumes
 from DistillSegLib.report import write_report
+from DistillSegLib.segmentations import relabelled
 from DistillSegPanel import Outputs
 from DistillSegPanel.Nodes import imageFromVolume
+from DistillSegPanel.SegmentationFile import valuesOf
 from DistillSegPanel.Segments import segmentationFromNode
 
 
 def labelMapTask(node, path):
-    """NIfTI, and beside it what its values mean."""
-    segmentation = segmentationFromNode(node)
-    return lambda report, cancelled: list(write_label_map(segmentation, path))
+    """NIfTI with the model's own values, and beside it what they mean."""
+    segmentation, values = segmentationFromNode(node), valuesOf(node)
+    return lambda report, cancelled: list(write_label_map(relabelled(segmentation, values), path))
 
 
 def tablesTask(node, path, other=None, toleranceMm=1.0):
     """Volumes as CSV; if there is another segmentation, the comparison in a second file."""
-    segmentation = segmentationFromNode(node)
+    segmentation, values = segmentationFromNode(node), valuesOf(node)
     second = segmentationFromNode(other) if other is not None else None
 
-    def task(report, _cancelled):
-        files = [write_volumes(segmentation, path)]
+    def task(report, cancelled):
+        files = [write_volumes(relabelled(segmentation, values), path)]
         if second is not None:
-            report(0.1, _("Comparing …"))
-            found = compare(segmentation, second, tolerance_mm=toleranceMm, rest="overlap")
+            found = _compared(segmentation, second, toleranceMm, report, cancelled)
             files.append(found.to_csv(path.with_name(f"{path.stem}-comparison.csv")))
         return files
 
@@ -48,16 +49,27 @@ def reportTask(node, path, other=None, toleranceMm=1.0):
     if Outputs.modelOf(node):
         facts[_("Model")] = Outputs.modelOf(node)
 
-    def task(report, _cancelled):
+    def task(report, cancelled):
         found = None
         if second is not None:
-            report(0.1, _("Comparing …"))
-            found = compare(segmentation, second, tolerance_mm=toleranceMm, rest="overlap")
+            found = _compared(segmentation, second, toleranceMm, report, cancelled)
         report(0.5, _("Drawing the report …"))
         title = segmentation.source
         return [write_report(path, image, segmentation, second, found, title=title, facts=facts)]
 
     return task
+
+
+def _compared(a, b, toleranceMm, report, cancelled):
+    """The comparison of two segmentations, in the worker; the first half of its task."""
+    return compare(
+        a,
+        b,
+        tolerance_mm=toleranceMm,
+        rest="overlap",
+        on_progress=lambda share: report(share / 2, _("Comparing …")),
+        cancelled=cancelled,
+    )
 
 
 def otherOf(parameters, node):

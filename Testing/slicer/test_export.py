@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from unittest import mock
 
 import numpy as np
 import SimpleITK as sitk
@@ -12,9 +13,12 @@ from DistillSegPanel import DicomExport, Outputs
 from DistillSegPanel.ExportTasks import freePath
 from DistillSegPanel.Segments import segmentationFromNode
 from PanelCase import FAST, REFERENCE, PanelCase, needsEngine
+from vtk.util.numpy_support import vtk_to_numpy
 
 from DistillSegLib.geometry import same_grid
 from DistillSegLib.segmentations import read_segmentation
+
+PARTS = ("anterior", "posterior")
 
 
 def rowsOf(path):
@@ -70,6 +74,56 @@ class FilesTest(ExportCase):
         self.assertEqual(again.GetSegmentation().GetNumberOfSegments(), 2)
         self.assertIn(path.name, self.panel.said)
         self.screenshot("export", self.panel.widget)
+
+    def test_status_and_origin_are_written_and_read_by_slicer(self):
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        segment = self.node.GetSegmentation().GetSegment("DistillSeg_2")
+        logic.SetSegmentStatus(segment, logic.Completed)
+        self.click(self.ui.segmentationButton)
+        path = self.folder / "sample hippocampus-fast.seg.nrrd"
+        again = slicer.util.loadSegmentation(str(path)).GetSegmentation()
+        self.assertEqual(logic.GetSegmentStatus(again.GetNthSegment(1)), logic.Completed)
+        self.assertEqual(logic.GetSegmentStatus(again.GetNthSegment(0)), logic.NotStarted)
+        self.assertEqual(tag(again.GetNthSegment(0), Outputs.MODEL), FAST)
+
+    def test_segments_that_overlap_are_written_in_layers(self):
+        mine = self.node.GetSegmentation().AddEmptySegment("mine", "mine")
+        mask = slicer.util.arrayFromSegmentBinaryLabelmap(self.node, "DistillSeg_1", self.volume)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, self.node, mine, self.volume)
+        self.click(self.ui.segmentationButton)
+        path = self.folder / "sample hippocampus-fast.seg.nrrd"
+        again = slicer.util.loadSegmentation(str(path))
+        for segmentId in ("DistillSeg_1", "mine"):
+            np.testing.assert_array_equal(
+                slicer.util.arrayFromSegmentBinaryLabelmap(again, segmentId, self.volume) > 0,
+                mask > 0,
+            )
+
+    def test_values_in_files_are_the_model_s_own_in_any_order(self):
+        self.node.GetSegmentation().SetSegmentIndex("DistillSeg_2", 0)
+        self.click(self.ui.labelMapButton)
+        rows = rowsOf(self.folder / "sample hippocampus-fast-labels.csv")
+        self.assertEqual([row["Name"] for row in rows][1:], [f"Hippocampus, {x}" for x in PARTS])
+        found = sitk.ReadImage(str(self.folder / "sample hippocampus-fast.nii.gz"))
+        mask = slicer.util.arrayFromSegmentBinaryLabelmap(self.node, "DistillSeg_2", self.volume)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(found) == 2, mask > 0)
+
+    def test_a_long_export_can_be_cancelled(self):
+        parameters = self.panel.parameters
+        parameters.compareA, parameters.compareB = self.node, self.other()
+        self.ui.reportButton.click()
+        self.assertTrue(self.panel.busy)
+        self.assertEqual(self.panel.ui.remedyButton.text, "Cancel")
+        self.panel.ui.remedyButton.click()
+        self.waitUntil(lambda: not self.panel.busy, 1)
+        self.assertIn("Cancelled", self.panel.said)
+
+    def other(self):
+        """A second segmentation of the same volume."""
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other")
+        node.GetSegmentation().DeepCopy(self.node.GetSegmentation())
+        node.SetReferenceImageGeometryParameterFromVolumeNode(self.volume)
+        return node
 
     def test_below_a_transform_files_lie_where_the_views_show_them(self):
         self.move()
@@ -172,83 +226,168 @@ class RefusedTest(ExportCase):
         self.assertIn("Segment a volume", self.ui.reportButton.toolTip)
 
 
+class Database:
+    """The part of Slicer's DICOM database that an exporter asks."""
+
+    isOpen = True
+
+    def __init__(self, *known):
+        self.known = known
+
+    def fileForInstance(self, uid):
+        return f"/dicom/{uid}.dcm" if uid in self.known else ""
+
+    def instanceValue(self, uid, tagName):
+        return {"0008,0060": "MR"}.get(tagName, "") if uid in self.known else ""
+
+
 class Exportable:
     """What a DICOM plugin gives for a node that it can export."""
 
-    directory = ""
+    def __init__(self, item):
+        self.subjectHierarchyItemID, self.directory = item, ""
 
 
-class Recorder:
-    """An exporter for places without one: keeps what it is asked for, and answers as told."""
+class Exporter:
+    """An exporter for places without one, as particular as that of Slicer 5.12 about its input.
+
+    Like that one it wants every file of the series in the database, label maps, an algorithm's name
+    unless the type is MANUAL, and terminology; and asks with a dialog box about empty segments.
+    """
 
     answer = ""
-    exported = ()
+    folder, name, segments, asked = "", "", {}, False
 
     def examineForExport(self, item):
-        Recorder.item = item
-        return [Exportable()]
+        uids = hierarchy().GetItemAttribute(item, "DICOM.ReferencedInstanceUIDs").split()
+        known = all(slicer.dicomDatabase.fileForInstance(uid) for uid in uids)
+        return [Exportable(item)] if known else []
 
     def export(self, exportables):
-        Recorder.exported = tuple(exportables)
-        return Recorder.answer
+        cls = Exporter
+        for exportable in exportables:
+            node = hierarchy().GetItemDataNode(exportable.subjectHierarchyItemID)
+            cls.folder, cls.name, cls.segments = exportable.directory, node.GetName(), {}
+            volume = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
+            for uid in volume.GetAttribute("DICOM.instanceUIDs").split():
+                assert slicer.dicomDatabase.fileForInstance(uid)
+            for segmentId in node.GetSegmentation().GetSegmentIDs():
+                cls.segments[segmentId] = self.read(node, segmentId, volume)
+        return cls.answer
+
+    def read(self, node, segmentId, volume):
+        segment = node.GetSegmentation().GetSegment(segmentId)
+        stored = segment.GetRepresentation("Binary labelmap").GetPointData()
+        scalars = stored.GetArray("ImageScalars")
+        if scalars is None or scalars.GetValueRange() == (0, 0):
+            Exporter.asked = True
+        kind = tag(segment, "DICOM.SegmentAlgorithmType") or "MANUAL"
+        assert kind in ("MANUAL", "SEMIAUTOMATIC", "AUTOMATIC")
+        name = tag(segment, "DICOM.SegmentAlgorithmName")
+        assert name or kind == "MANUAL"
+        assert tag(segment, segment.GetTerminologyEntryTagName()).count("~") >= 5
+        ids, merged = vtk.vtkStringArray(), slicer.vtkOrientedImageData()
+        ids.InsertNextValue(segmentId)
+        node.GenerateMergedLabelmapForAllSegments(merged, 0, None, ids)
+        voxels = vtk_to_numpy(merged.GetPointData().GetScalars())
+        return kind, name, voxels.reshape(merged.GetDimensions()[::-1])
+
+
+def hierarchy():
+    return slicer.mrmlScene.GetSubjectHierarchyNode()
+
+
+def tag(segment, name):
+    value = vtk.reference("")
+    return str(value) if segment.GetTag(name, value) else ""
 
 
 @needsEngine
 class DicomTest(ExportCase):
     def setUp(self):
         super().setUp()
-        Recorder.answer, Recorder.exported = "", ()
+        Exporter.answer, Exporter.segments, Exporter.asked = "", {}, False
         plugins = getattr(slicer.modules, "dicomPlugins", None)
         if plugins is None:
             slicer.modules.dicomPlugins = plugins = {}
             self.addCleanup(delattr, slicer.modules, "dicomPlugins")
-        self.plugins, known = plugins, plugins.get(DicomExport.PLUGIN)
-        plugins.pop(DicomExport.PLUGIN, None)
-        if known is not None:
-            self.addCleanup(plugins.__setitem__, DicomExport.PLUGIN, known)
-        else:
-            self.addCleanup(plugins.pop, DicomExport.PLUGIN, None)
+        self.plugins = plugins
+        kept = mock.patch.dict(plugins, {DicomExport.PLUGIN: Exporter})
+        kept.start()
+        self.addCleanup(kept.stop)
+        database = mock.patch.object(
+            slicer, "dicomDatabase", Database("1.2.3", "1.2.4"), create=True
+        )
+        database.start()
+        self.addCleanup(database.stop)
+        self.volume.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+
+    def mask(self, number):
+        return slicer.util.arrayFromSegmentBinaryLabelmap(
+            self.node, f"DistillSeg_{number}", self.volume
+        )
+
+    def setMask(self, number, mask):
+        slicer.util.updateSegmentBinaryLabelmapFromArray(
+            mask, self.node, f"DistillSeg_{number}", self.volume
+        )
+
+    def assertRefused(self, *parts):
+        before = self.nodes("vtkMRMLSegmentationNode")
+        self.click(self.ui.dicomButton)
+        for part in parts:
+            self.assertIn(part, self.panel.said)
+        self.assertEqual(Exporter.segments, {})
+        self.assertEqual(self.nodes("vtkMRMLSegmentationNode"), before)
 
     def test_without_an_exporter_one_sentence_says_what_to_install(self):
-        self.click(self.ui.dicomButton)
-        self.assertIn("install the extension QuantitativeReporting", self.panel.said)
+        self.plugins.pop(DicomExport.PLUGIN)
+        self.assertRefused("install the extension QuantitativeReporting")
 
     def test_an_image_that_is_not_from_dicom_cannot_be_referred_to(self):
-        self.plugins[DicomExport.PLUGIN] = Recorder
-        self.click(self.ui.dicomButton)
-        self.assertIn("was not loaded from DICOM", self.panel.said)
-        self.assertEqual(Recorder.exported, ())
+        self.volume.RemoveAttribute("DICOM.instanceUIDs")
+        self.assertRefused("was not loaded from DICOM")
 
-    def test_the_exporter_is_given_reference_and_who_made_it(self):
-        self.plugins[DicomExport.PLUGIN] = Recorder
-        self.volume.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
-        mask = slicer.util.arrayFromSegmentBinaryLabelmap(self.node, "DistillSeg_2", self.volume)
+    def test_a_series_that_is_not_in_the_database_is_named(self):
+        self.volume.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.5 1.2.6")
+        self.assertRefused("2 of the 3 DICOM files of 'sample'", "import the series")
+
+    def test_another_transform_than_the_image_s_would_move_it(self):
+        self.move()
+        self.volume.SetAndObserveTransformNodeID(None)
+        self.assertRefused("different transforms", "harden")
+
+    def test_the_exporter_is_given_voxels_reference_and_who_made_them(self):
+        mask = self.mask(2)
         mask[:, :, : mask.shape[2] // 2] = 0
-        slicer.util.updateSegmentBinaryLabelmapFromArray(
-            mask, self.node, "DistillSeg_2", self.volume
-        )
+        self.setMask(2, mask)
         self.assertEqual(Outputs.editedSegments(self.node), ["DistillSeg_2"])
+        before = self.nodes("vtkMRMLSegmentationNode")
         self.click(self.ui.dicomButton)
-        (exportable,) = Recorder.exported
-        self.assertEqual(exportable.directory, str(self.folder))
-        hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-        self.assertIs(hierarchy.GetItemDataNode(Recorder.item), self.node)
-        self.assertEqual(
-            hierarchy.GetItemAttribute(Recorder.item, "DICOM.ReferencedInstanceUIDs"),
-            "1.2.3 1.2.4",
-        )
-        tags = [self.tag(n, "DICOM.SegmentAlgorithmType") for n in (1, 2)]
-        self.assertEqual(tags, ["AUTOMATIC", "SEMIAUTOMATIC"])
-        self.assertEqual(self.tag(1, "DICOM.SegmentAlgorithmName"), f"DistillSeg {FAST}")
+        self.assertIn("DICOM SEG was written", self.panel.said)
+        self.assertEqual(Exporter.folder, str(self.folder))
+        self.assertEqual(Exporter.name, self.node.GetName())
+        for number, kind in ((1, "AUTOMATIC"), (2, "SEMIAUTOMATIC")):
+            found, name, voxels = Exporter.segments[f"DistillSeg_{number}"]
+            self.assertEqual((found, name), (kind, f"DistillSeg {FAST}"))
+            np.testing.assert_array_equal(voxels > 0, self.mask(number) > 0)
+        self.assertEqual(self.nodes("vtkMRMLSegmentationNode"), before)
+        segment = self.node.GetSegmentation().GetSegment("DistillSeg_1")
+        self.assertEqual(tag(segment, "DICOM.SegmentAlgorithmName"), "")  # only in the copy
+
+    def test_an_empty_structure_is_left_out_and_named_without_a_dialog(self):
+        self.setMask(1, np.zeros_like(self.mask(1)))
+        self.click(self.ui.dicomButton)
+        self.assertEqual(list(Exporter.segments), ["DistillSeg_2"])
+        self.assertFalse(Exporter.asked)
+        self.assertIn("Left out, being empty: Hippocampus, anterior.", self.panel.said)
+
+    def test_where_all_is_empty_nothing_is_exported(self):
+        for number in (1, 2):
+            self.setMask(number, np.zeros_like(self.mask(number)))
+        self.assertRefused("has a voxel")
 
     def test_what_the_exporter_refuses_is_told(self):
-        self.plugins[DicomExport.PLUGIN] = Recorder
-        Recorder.answer = "No non empty segments found."
-        self.volume.SetAttribute("DICOM.instanceUIDs", "1.2.3")
+        Exporter.answer = "itkimage2segimage failed"
         self.click(self.ui.dicomButton)
-        self.assertIn("No non empty segments found.", self.panel.said)
-
-    def tag(self, number, name):
-        value = vtk.reference("")
-        self.node.GetSegmentation().GetSegment(f"DistillSeg_{number}").GetTag(name, value)
-        return str(value)
+        self.assertIn("itkimage2segimage failed", self.panel.said)
