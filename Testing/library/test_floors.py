@@ -24,7 +24,7 @@ FLOORS = [
     # 1: images and masks
     {"confidence", "dicom", "metrics", "sampling", "upsampling", "windows"},
     {"preprocessing", "scope"},
-    {"images", "postprocessing"},
+    {"images", "nomenclature", "postprocessing"},
     {"segmentations", "manifest"},
     {"datasets"},
     {
@@ -43,7 +43,8 @@ FLOORS = [
     {"distill"},  # 6
     {"training"},  # 7
     {"export"},  # 8
-    {"benchmark", "commands"},  # 9
+    {"benchmark"},  # 9
+    {"commands"},
     {"cli"},
 ]
 TORCH_FLOORS = {"networks", "distill", "training", "export"}
@@ -55,8 +56,8 @@ OPTIONAL = {
     "dask": {"batch"},
     "distributed": {"batch"},
     "rich": {"commands", "cli"},
-    "torch": TORCH_FLOORS | {"commands"},
-    "monai": TORCH_FLOORS,
+    "torch": TORCH_FLOORS | {"commands", "benchmark"},
+    "monai": TORCH_FLOORS | {"benchmark"},
     "lightning": TORCH_FLOORS | {"commands"},
     "lightning_fabric": TORCH_FLOORS | {"commands"},
     "tensorboard": {"training"},
@@ -65,7 +66,7 @@ OPTIONAL = {
     "onnx": {"export"},
     "onnxscript": {"export"},
     "nncf": {"export"},
-    "nnunetv2": {"training"},
+    "nnunetv2": {"training", "benchmark"},
     "segmentation_models_pytorch": {"networks"},
 }
 # Training goes on from its cache where SimpleITK is not installed, as on many clusters.
