@@ -14,6 +14,10 @@ def physical_cores() -> int:
     A second thread on the same core does not speed up arithmetic, and a container's share counts,
     not the machine it runs on.
     """
+    if sys.platform == "win32":
+        return _windows_cores()
+    if sys.platform == "darwin":
+        return _macos_cores()
     if not hasattr(os, "sched_getaffinity"):
         return 0
     allowed = os.sched_getaffinity(0)
@@ -63,6 +67,31 @@ def _kilobytes(path: str, key: str) -> int:
         if line.startswith(key + ":"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def _macos_cores() -> int:
+    count, size = ctypes.c_int(0), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))
+    read = ctypes.CDLL(None).sysctlbyname
+    failed = read(b"hw.physicalcpu", ctypes.byref(count), ctypes.byref(size), None, 0)
+    return 0 if failed else count.value
+
+
+class _Processors(ctypes.Structure):  # SYSTEM_LOGICAL_PROCESSOR_INFORMATION
+    _fields_ = [
+        ("mask", ctypes.c_size_t),
+        ("relationship", ctypes.c_int),
+        ("of_relationship", ctypes.c_ulonglong * 2),
+    ]
+
+
+def _windows_cores() -> int:
+    length = ctypes.c_uint32(0)
+    ask = ctypes.windll.kernel32.GetLogicalProcessorInformation
+    ask(None, ctypes.byref(length))  # fails, and says how much it would tell
+    records = (_Processors * (length.value // ctypes.sizeof(_Processors)))()
+    if not ask(records, ctypes.byref(length)):
+        return 0
+    return sum(record.relationship == 0 for record in records)  # RelationProcessorCore
 
 
 def _windows_free_memory() -> int:
