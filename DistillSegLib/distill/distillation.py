@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from DistillSegLib.distill.views import Batch, Tapped, Term, View
+from DistillSegLib.distill.views import Batch, Tapped, Term, View, reads_label
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.records import nearest
 
@@ -91,10 +91,27 @@ class Distillation(nn.Module):
         """The links' terms on given views."""
         losses = {}
         for name, link in self.links.items():
-            guide = views[link.teacher].detached() if link.term.guided else None
-            losses[name] = link.term(batch, views[link.student], guide)
+            losses[name] = self._value(link, batch, views)
         losses[TOTAL] = sum(link.weight * losses[name] for name, link in self.links.items())
         return losses
+
+    def _value(self, link: Link, batch: Batch, views: Mapping[str, View]) -> Tensor:
+        """A link's loss, of the labelled samples if its term looks at the label; 0 of none."""
+        student = views[link.student]
+        guide = views[link.teacher].detached() if link.term.guided else None
+        if batch.labelled is not None and reads_label(link.term):
+            known = batch.labelled
+            if not known.any():
+                return 0.0 * student.logits.sum()
+            student, guide = student.of(known), guide.of(known) if guide else None
+            batch = batch._replace(
+                image=batch.image[known],
+                label=batch.label[known],
+                domain=None if batch.domain is None else batch.domain[known],
+                stored={role: maps[known] for role, maps in batch.stored.items()},
+                labelled=None,
+            )
+        return link.term(batch, student, guide)
 
     def train(self, mode: bool = True) -> Distillation:
         super().train(mode)
@@ -153,9 +170,8 @@ class Distillation(nn.Module):
 
     def _loss(self, name: str, link: Link, batch: Batch, views: Mapping[str, View]) -> Tensor:
         """A link's loss, once the term has accepted what it is given."""
-        guide = views[link.teacher].detached() if link.term.guided else None
         try:
-            loss = link.term(batch, views[link.student], guide)
+            loss = self._value(link, batch, views)
         except ValueError as problem:
             raise RecipeError(f"Link '{name}': {problem}") from problem
         if not torch.isfinite(loss):

@@ -100,6 +100,7 @@ class RegionAffinity:
     taps: tuple[str, ...] = FEATURES
     per: Literal["volume", "slice"] = "volume"
     guided = True
+    reads_label = True
 
     def __post_init__(self) -> None:
         _check_taps(self.taps)

@@ -26,6 +26,8 @@ class Batch(NamedTuple):
         domain: (B,) int64, samples grouped by domain; None: one domain.
         progress: share of the stage that is done, for terms whose target moves.
         stored: role -> (B, K, D, H, W), predictions of a teacher that was run elsewhere.
+        labelled: (B,) bool, whose label is known; None: everyone's. The others' labels are zero and
+            say nothing.
     """
 
     image: Tensor
@@ -33,6 +35,7 @@ class Batch(NamedTuple):
     domain: Tensor | None = None
     progress: float = 0.0
     stored: Mapping[str, Tensor] = EMPTY
+    labelled: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,10 @@ class View:
         """The same numbers without gradients: what a guide may give away."""
         return View(self.logits.detach(), {name: t.detach() for name, t in self.taps.items()})
 
+    def of(self, samples: Tensor) -> View:
+        """What it said about some samples of the batch, (B,) bool."""
+        return View(self.logits[samples], {name: t[samples] for name, t in self.taps.items()})
+
 
 @runtime_checkable
 class Term(Protocol):
@@ -65,7 +72,8 @@ class Term(Protocol):
 
     Attributes:
         taps: names of the features it needs, from student and teacher alike.
-        guided: whether it needs a teacher.
+        guided: whether it needs a teacher. One that does not looks at the label, and so does one
+            with `reads_label = True`: of a batch these are given the labelled samples only.
     """
 
     taps: tuple[str, ...]
@@ -119,6 +127,11 @@ class Tapped(nn.Module):
         return View(
             logits, {n: unfold_depth(t, size) if t.ndim == 4 else t for n, t in taps.items()}
         )
+
+
+def reads_label(term: Term) -> bool:
+    """Whether a term looks at the label."""
+    return getattr(term, "reads_label", not term.guided)
 
 
 def resize_label(label: Tensor, like: Tensor) -> Tensor:

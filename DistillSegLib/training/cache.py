@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -95,6 +97,13 @@ class Cache:
     @property
     def training_cases(self) -> tuple[CachedCase, ...]:
         return tuple(case for case in self.cases if case.id not in self.held_out)
+
+    def labelled_cases(self, share: float, seed: int) -> tuple[CachedCase, ...]:
+        """The training cases of a share of the patients, rounded up; smaller ones lie in larger."""
+        patients = sorted({case.patient for case in self.training_cases})
+        random.Random(seed).shuffle(patients)
+        chosen = set(patients[: math.ceil(share * len(patients) - 1e-9)])
+        return tuple(case for case in self.training_cases if case.patient in chosen)
 
     @property
     def held_out_cases(self) -> tuple[CachedCase, ...]:

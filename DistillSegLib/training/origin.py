@@ -51,6 +51,7 @@ def _provenance(recipe: Recipe, cache: Cache, command: str) -> dict[str, Any]:
         "seed": recipe.seed,
         "split": to_dict(recipe.split),
         "training_cases": [case.id for case in cache.training_cases],
+        "labelled_cases": len(cache.labelled_cases(recipe.split.labelled, recipe.split.seed)),
         "held_out_cases": list(cache.held_out),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},

@@ -94,6 +94,17 @@ def _together(batches: Sequence[Batch]) -> Batch:
         label=torch.cat([batch.label for batch in batches]),
         domain=torch.arange(len(batches)).repeat_interleave(sizes),
         stored=stored or EMPTY,
+        labelled=_labelled(batches),
+    )
+
+
+def _labelled(batches: Sequence[Batch]) -> torch.Tensor | None:
+    """(B,) bool; None where all are. A domain may be labelled throughout, and another not."""
+    if all(batch.labelled is None for batch in batches):
+        return None
+    known = [torch.ones(len(batch.image), dtype=torch.bool) for batch in batches]
+    return torch.cat(
+        [all_ if batch.labelled is None else batch.labelled for batch, all_ in zip(batches, known)]
     )
 
 

@@ -7,7 +7,7 @@ processes, nor on whether the run was interrupted.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -18,17 +18,22 @@ from DistillSegLib.errors import RecipeError
 from DistillSegLib.machine import physical_cores
 from DistillSegLib.training.augment import Augmentation
 from DistillSegLib.training.cache import Cache, CachedCase
-from DistillSegLib.training.recipe import AugmentationConfig
+from DistillSegLib.training.recipe import AugmentationConfig, SplitConfig
 from DistillSegLib.training.stored import Maps
 
+EVERYONE = SplitConfig()  # all training cases are labelled
 MARGIN = 0.2  # of the window, cut on every side for rotation and scaling to find neighbours
 
 
 class PatchLoader:
     """Batches of an epoch: every training case once, in an order of the epoch's own.
 
+    Where images without labels are used, as many as there are training cases, every other one
+    labelled: the labelled come more often than the rest.
+
     Args:
         cache: preprocessed cases; only `training_cases` are used.
+        split: which of these count as labelled, and what becomes of the rest.
         batch: patches per step; the last incomplete batch of an epoch is dropped, unless it is
             the only one.
         workers: processes that prepare patches; -1 takes half the cores, at most 8.
@@ -46,17 +51,22 @@ class PatchLoader:
         seed: int,
         workers: int = -1,
         stored: Mapping[str, Maps] = EMPTY,
+        split: SplitConfig = EVERYONE,
         rank: int = 0,
         ranks: int = 1,
     ):
-        self.order = _EpochOrder(len(cache.training_cases), seed, rank, ranks)
+        labelled = cache.labelled_cases(split.labelled, split.seed)
+        others = [case for case in cache.training_cases if case not in labelled]
+        others = others if split.unlabelled == "images" else []
+        self.labelled = len(labelled) if others else None  # None: all are
+        self.order = _EpochOrder(len(labelled), len(others), seed, rank, ranks)
         if not len(self.order):
             raise RecipeError(
                 f"{len(cache.training_cases)} training cases are too few for {ranks} devices; use "
                 "fewer devices."
             )
         self.loader = DataLoader(
-            _Patches(cache, augmentation, window, seed, stored),
+            _Patches(cache, [*labelled, *others], augmentation, window, seed, stored),
             batch_size=min(batch, len(self.order)),
             sampler=self.order,
             drop_last=True,
@@ -72,8 +82,10 @@ class PatchLoader:
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of epoch `number`."""
         self.order.epoch = number
-        for image, label, stored in self.loader:
-            yield Batch(image, label, stored=stored or EMPTY)
+        for image, label, stored, number in self.loader:
+            labelled = None if self.labelled is None else number < self.labelled
+            label = label if labelled is None else label * labelled[:, None, None, None]
+            yield Batch(image, label, stored=stored or EMPTY, labelled=labelled)
 
 
 def worker_count(asked: int) -> int:
@@ -82,38 +94,63 @@ def worker_count(asked: int) -> int:
 
 
 class _EpochOrder(Sampler):
-    """(epoch, position, case) in the order of one epoch; of several ranks, every one as many."""
+    """(epoch, position, case) in the order of one epoch; of several ranks, every one as many.
 
-    def __init__(self, cases: int, seed: int, rank: int, ranks: int):
-        self.cases, self.seed, self.epoch = cases, seed, 0
+    Args:
+        labelled, others: how many cases; numbered from 0, the labelled first.
+    """
+
+    def __init__(self, labelled: int, others: int, seed: int, rank: int, ranks: int):
+        self.labelled, self.others = labelled, others
+        self.seed, self.epoch = seed, 0
         self.rank, self.ranks = rank, ranks
 
     def __len__(self) -> int:
-        return self.cases // self.ranks
+        return (self.labelled + self.others) // self.ranks
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.cases)
+        order = self._order()
         for turn in range(len(self)):
             position = turn * self.ranks + self.rank
             yield self.epoch, position, int(order[position])
 
+    def _order(self) -> np.ndarray:
+        """A case for each position: each once, or labelled ones and others in turn."""
+        random = np.random.default_rng((self.seed, self.epoch))
+        if not self.others:
+            return random.permutation(self.labelled)
+        length = self.labelled + self.others
+        turns = [_passes(random, self.labelled, length), _passes(random, self.others, length)]
+        turns[1] += self.labelled
+        of = np.arange(length) // self.ranks % 2  # each rank has both
+        order = np.empty(length, np.int64)
+        for kind in (0, 1):
+            order[of == kind] = turns[kind][: (of == kind).sum()]
+        return order
+
+
+def _passes(random: np.random.Generator, cases: int, length: int) -> np.ndarray:
+    """`length` cases: all in one order, then all in another, and so on."""
+    return np.concatenate([random.permutation(cases) for _ in range(-(-length // cases))])[:length]
+
 
 class _Patches(Dataset):
-    """(epoch, position, case) -> image (C, d, h, w) float32, label (d, h, w) int64, stored maps.
+    """(epoch, position, case) -> image (C, d, h, w) float32, label (d, h, w) int64, maps, case.
 
-    The maps are role -> (K, d, h, w) float32 probabilities.
+    The maps, of stored teachers, are role -> (K, d, h, w) float32 probabilities.
     """
 
     def __init__(
         self,
         cache: Cache,
+        cases: Sequence[CachedCase],
         config: AugmentationConfig,
         window: tuple[int, int, int],
         seed: int,
         stored: Mapping[str, Maps] = EMPTY,
     ):
         self.stored = dict(stored)
-        self.cache, self.cases = cache, cache.training_cases
+        self.cache, self.cases = cache, cases
         self.window, self.seed = window, seed
         self.foreground = config.foreground
         self.augmentation = Augmentation(config, window)
@@ -123,7 +160,7 @@ class _Patches(Dataset):
 
     def __getitem__(
         self, key: tuple[int, int, int]
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], int]:
         epoch, position, number = key
         random = np.random.default_rng((self.seed, epoch, position))
         case = self.cases[number]
@@ -133,9 +170,10 @@ class _Patches(Dataset):
         kinds, maps = self._maps(case, start)
         image, label, maps = self.augmentation(image, label, maps, seed=int(random.integers(2**32)))
         if maps is None:
-            return image, label, {}
+            return image, label, {}, number
         parts = zip(self.stored.items(), kinds, np.split(maps, len(kinds)), strict=True)
-        return image, label, {role: m.smoothed(part, hard) for (role, m), hard, part in parts}
+        said = {role: m.smoothed(part, hard) for (role, m), hard, part in parts}
+        return image, label, said, number
 
     def _maps(self, case: CachedCase, start: np.ndarray) -> tuple[list[bool], np.ndarray | None]:
         """(of each role, whether its maps are hard; all on top of each other (R*K, …) or None)."""

@@ -129,11 +129,24 @@ class Stage:
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """Which cases are held out: whole patients, in `fold` of `folds`, dealt out by `seed`."""
+    """Which cases are held out: whole patients, in `fold` of `folds`, dealt out by `seed`.
+
+    Attributes:
+        labelled: share of the other patients whose labels are learnt from, rounded up; which these
+            are follows from `seed` alone, and a smaller share is part of a larger one.
+        unlabelled: what becomes of the rest: it is left out, or its images are used without labels,
+            half of each batch, by links whose terms look at a teacher only.
+    """
 
     folds: int = 5
     fold: int = 0
     seed: int = 0
+    labelled: float = 1.0
+    unlabelled: Literal["left out", "images"] = "left out"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.labelled <= 1:
+            raise ValueError(f"labelled is {self.labelled:g}; use a share above 0, up to 1.")
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,7 @@ class Run:
             window=self.origin.plan.window,
             seed=self.recipe.seed,
             stored=maps_of(stage.frozen),
+            split=self.recipe.split,
             **settings,
         )
 
