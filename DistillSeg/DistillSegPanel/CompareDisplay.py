@@ -28,11 +28,13 @@ class CompareDisplay:
     Attributes:
         style: `SIDE_BY_SIDE`, or both in each view: `A_FILLED` or `B_FILLED`, the other an outline.
         blinkingB: whether it is B's turn in the view of A; None without blinking.
+        distances: whether B is an outline on distances in the third view, in place of the map.
     """
 
     def __init__(self):
         self.style = SIDE_BY_SIDE
         self.blinkingB = None
+        self.distances = False
         self._nodes = {}  # what is shown as "A", "B" and "D"
 
     def show(self, a, b, difference=None):
@@ -54,6 +56,8 @@ class CompareDisplay:
         if self.blinkingB is not None:  # in turns, in the view of A
             inA = [each for each in inA if each != viewA or not self.blinkingB]
             inB = [viewB, viewA] if self.blinkingB else [viewB]
+        if self.distances:
+            inB = [*inB, viewMap]
         for display in _displays():
             letter = display.GetAttribute(OURS)
             if letter and ownDisplay(self._nodes.get(letter), letter) is not display:
@@ -63,6 +67,8 @@ class CompareDisplay:
             if views is not None:
                 _setViews(display, [each for each in views if each])
                 _setLook(display, isFilled=letter == "D" or self._isFilled(letter))
+                if letter == "D":
+                    display.SetVisibility(not self.distances)
 
     def _isFilled(self, letter):
         return letter == ("B" if self.style == B_FILLED else "A")

@@ -4,7 +4,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from DistillSegPanel import ReferenceModel
+from DistillSegPanel import Outputs, ReferenceModel
 
 
 class CompareInputs:
@@ -21,6 +21,8 @@ class CompareInputs:
         ui.selectorA.connect("currentNodeChanged(vtkMRMLNode*)", self.onChosen)
         ui.selectorB.connect("currentNodeChanged(vtkMRMLNode*)", self.onChosen)
         ui.referenceButton.connect("clicked(bool)", self.onReference)
+        ui.otherButton.connect("clicked(bool)", self.onOther)
+        ui.swapButton.connect("clicked(bool)", self.onSwap)
         ui.loadButton.connect("clicked(bool)", self.onLoad)
         ui.toleranceBox.connect("valueChanged(double)", self.onTolerance)
 
@@ -34,6 +36,18 @@ class CompareInputs:
         ui.referenceButton.enabled = not self._panel.busy and not why
         ui.referenceButton.toolTip = why or _(
             "Runs the large model that stands behind the fast one, and compares."
+        )
+        others = self._others()
+        ui.otherButton.enabled = not self._panel.busy and bool(others)
+        ui.otherButton.toolTip = (
+            _("Runs one of the {count} other models for these structures, and compares.").format(
+                count=len(others)
+            )
+            if others
+            else why or _("No other model for these structures is on this computer.")
+        )
+        ui.swapButton.enabled = not self._panel.busy and bool(
+            parameters.compareA and parameters.compareB
         )
         for widget in (ui.selectorA, ui.selectorB, ui.loadButton, ui.toleranceBox):
             widget.enabled = not isActive
@@ -61,12 +75,40 @@ class CompareInputs:
         if self._panel.parameters is not None and not self._panel.updating:
             self._panel.parameters.toleranceMm = value
 
-    def onReference(self, _checked=False):
-        """Run the large model on the volume of A and compare."""
+    def onSwap(self, _checked=False):
+        """A becomes B; what was compared is compared anew, for all is measured on A's grid."""
+        parameters = self._panel.parameters
+        a, b = parameters.compareA, parameters.compareB
+        if parameters.comparisonTable is not None:
+            self._compare(nodes=(b, a))  # first, so that the views stay open
+        with slicer.util.NodeModify(parameters.parameterNode):
+            parameters.compareA, parameters.compareB = b, a
+
+    def menuOfOthers(self):
+        """The models that can be run beside the one of A."""
+        menu = qt.QMenu(self._ui.otherButton)
+        menu.setAttribute(qt.Qt.WA_DeleteOnClose)
+        for package in self._others():
+            action = menu.addAction(package.manifest.title)
+            action.connect("triggered()", lambda package=package: self.onReference(False, package))
+        return menu
+
+    def onOther(self, _checked=False):
+        button = self._ui.otherButton
+        self.menuOfOthers().popup(button.mapToGlobal(qt.QPoint(0, button.height)))
+
+    def _others(self):
+        a = self._panel.parameters.compareA
+        if Outputs.modelOf(a) == "" or Outputs.volumeOf(a) is None:
+            return []
+        return ReferenceModel.othersFor(self._panel.modelList.packages(), Outputs.modelOf(a))
+
+    def onReference(self, _checked=False, package=None):
+        """Run the large model, or another one, on the volume of A and compare."""
         parameters = self._panel.parameters
         a = parameters.compareA
         try:
-            call = ReferenceModel.callFor(parameters, self._panel.modelList, a)
+            call = ReferenceModel.callFor(parameters, self._panel.modelList, a, package)
         except ReferenceModel.PackageError as problem:
             self._panel.say(str(problem), "error")
             return

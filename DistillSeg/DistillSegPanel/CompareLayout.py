@@ -89,11 +89,23 @@ def hide():
     if not isShown():
         return
     layoutNode = _layoutNode()
+    layoutNode.RemoveAllMaximizedViewNodes()
     previous = layoutNode.GetAttribute(PREVIOUS)
     if not previous or int(previous) == LAYOUT:
         previous = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
     layoutNode.RemoveAttribute(PREVIOUS)
     slicer.app.layoutManager().setLayout(int(previous))
+
+
+def alone(name):
+    """Show one view alone, in all the room there is; if it already is, show all again."""
+    layoutNode, view = _layoutNode(), viewNode(name)
+    if view is None or not isShown():
+        return
+    wasAlone = layoutNode.IsMaximizedViewNode(view)
+    layoutNode.RemoveAllMaximizedViewNodes()
+    if not wasAlone:
+        layoutNode.AddMaximizedViewNode(view)
 
 
 def setBackground(volumeNode, plane):
@@ -167,9 +179,14 @@ def sliceNodes():
 
 def compositeNodes():
     """What the slice views show, one for each."""
+    return [node for node in map(compositeNode, SLICES) if node is not None]
+
+
+def compositeNode(name):
+    """What one slice view shows, or None."""
     manager = slicer.app.layoutManager()
-    widgets = [manager.sliceWidget(name) for name in SLICES] if manager is not None else []
-    return [widget.mrmlSliceCompositeNode() for widget in widgets if widget is not None]
+    widget = manager.sliceWidget(name) if manager is not None else None
+    return widget.mrmlSliceCompositeNode() if widget is not None else None
 
 
 def viewIds():

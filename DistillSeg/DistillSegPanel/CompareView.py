@@ -8,7 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from DistillSegPanel import CompareLayout as Layout
-from DistillSegPanel import DifferenceMap, DisagreementPlot, Outputs
+from DistillSegPanel import DifferenceMap, DisagreementPlot, DistanceMap, Outputs
 from DistillSegPanel.CompareDisplay import CompareDisplay
 from DistillSegPanel.Run import showSurfaces
 from DistillSegPanel.WorstSlices import WorstSlices
@@ -38,6 +38,7 @@ class CompareView:
         self.isOpen = False
         self.worst = WorstSlices()
         self.display = CompareDisplay()
+        self.distances = DistanceMap.DistanceMap(panel, self.onDistances)
         self.comparison = self.a = self.b = None
         self._ids = ([], [])
         self._plane, self._opacity = "axial", 0.7
@@ -81,6 +82,8 @@ class CompareView:
             return
         self.isOpen = False
         self.setBlinking(False)
+        self.distances.stop()
+        DistanceMap.show(None)
         slicer.app.layoutManager().disconnect("layoutChanged(int)", self.onLayout)
         if self._plot is not None:
             self._plot.disconnect(
@@ -104,6 +107,7 @@ class CompareView:
             self._showDifference([row])
             self.display.solo(self.a, self.b, *ids)
             self._frame(row)
+            self.showDistances()
         self._moved()
 
     def step(self, by):
@@ -131,6 +135,16 @@ class CompareView:
         if self.isOpen:
             self.display.setDifferenceOpacity(opacity)
 
+    def showDistances(self):
+        """Show what the parameters say in the view of the difference: the map, or distances."""
+        isOn, row = self.panel.parameters.showDistances, self.worst.row
+        known = isOn and self.isOpen and row is not None and row.disagreement is not None
+        if known:
+            self.distances.compute(self.comparison, row)
+        else:
+            self.distances.stop()
+            self._useDistances(None)
+
     def setBlinking(self, isOn):
         """Show A and B in turns in the view of A, twice a second."""
         if self._timer is not None:
@@ -151,7 +165,7 @@ class CompareView:
         """Put what a comparison leaves in the scene into one folder."""
         parameters = self.panel.parameters
         chart = parameters.comparisonChart
-        nodes = [parameters.comparisonTable, parameters.difference, chart]
+        nodes = [parameters.comparisonTable, parameters.difference, parameters.distances, chart]
         nodes += DisagreementPlot.nodesOf(chart) if chart is not None else []
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
         name, scene = _("DistillSeg comparison"), hierarchy.GetSceneItemID()
@@ -169,6 +183,12 @@ class CompareView:
         parameters.difference = node
         self.display.show(self.a, self.b, node)
         self.display.setDifferenceOpacity(self._opacity)
+
+    def _useDistances(self, node):
+        self.display.distances = node is not None
+        if self.isOpen:
+            DistanceMap.show(node)
+            self.display.apply()
 
     def _frame(self, row):
         if row.disagreement is not None:
@@ -192,6 +212,15 @@ class CompareView:
     def onBlink(self):
         self.display.blinkingB = not self.display.blinkingB
         self.display.apply()
+
+    def onDistances(self, image):
+        """They are computed."""
+        parameters = self.panel.parameters
+        if self.isOpen and parameters is not None:
+            node = DistanceMap.put(image, parameters.distances)
+            parameters.distances = node
+            self.keepTogether()
+            self._useDistances(node)
 
     def onLayout(self, _number):
         if self.isOpen and not Layout.isShown():

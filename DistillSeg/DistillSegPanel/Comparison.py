@@ -1,17 +1,19 @@
 """The section Compare: any two segmentations side by side, and where they differ most."""
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
-from DistillSegLib.errors import DistillSegError
+from DistillSegPanel import CompareLayout as Layout
 from DistillSegPanel import ComparisonTable, DifferenceMap
 from DistillSegPanel.CompareDisplay import A_FILLED, B_FILLED, SIDE_BY_SIDE
+from DistillSegPanel.CompareEdits import CompareEdits
 from DistillSegPanel.CompareInputs import CompareInputs
+from DistillSegPanel.CompareKeys import CompareKeys
 from DistillSegPanel.CompareRun import CompareRun
 from DistillSegPanel.CompareView import CompareView
 from DistillSegPanel.Matching import Matching, keepPairs, keptPairs
 from DistillSegPanel.MetricsTable import MetricsTable
+from DistillSegPanel.TableFiles import TableFiles
 
 PLANES = ("axial", "coronal", "sagittal")
 STYLES = (SIDE_BY_SIDE, A_FILLED, B_FILLED)
@@ -33,6 +35,11 @@ class Comparison:
         self.matching = Matching(self.ui.matchingTable, self.onPairs)
         self.inputs = CompareInputs(panel, self.ui, self.run, self.compare)
         self.table = MetricsTable(self.ui.metricsTable, self.onRow)
+        self.files = TableFiles(panel, self.ui, self.table)
+        self.edits = CompareEdits(panel.changedSoon)
+        self.keys = CompareKeys(panel.widget, self.view.step, self.ui.blinkButton.click)
+        self._isEntered = False
+        self._legends = {False: self.ui.legendLabel.text, True: _legendOfDistances()}
         self._pairs = None  # of the comparison that runs
         self._shown = None  # the table node and its state that the table shows
         self._fill()
@@ -48,6 +55,7 @@ class Comparison:
         ui.matchingButton.collapsed = True
         ui.progressBar.hide()
         ui.notesLabel.hide()
+        ui.editedLabel.hide()
 
     def _connect(self):
         ui = self.ui
@@ -58,28 +66,35 @@ class Comparison:
         ui.styleBox.connect("activated(int)", self.onStyle)
         ui.blinkButton.connect("toggled(bool)", self.view.setBlinking)
         ui.opacitySlider.connect("valueChanged(double)", self.view.setDifferenceOpacity)
-        ui.csvButton.connect("clicked(bool)", self.onCsv)
-        ui.copyButton.connect("clicked(bool)", self.onCopy)
+        ui.distanceBox.connect("toggled(bool)", self.onDistances)
         ui.viewButton.connect("clicked(bool)", self.onViewButton)
 
     # What the panel calls
 
     def enter(self):
+        self._isEntered = True
         self._resume()
 
     def exit(self):
+        self._isEntered = False
         wasOpen = self.view.isOpen
         self.view.close()
         if self.panel.parameters is not None:
             self.panel.parameters.comparing = wasOpen  # comes back with the module
+        self._updateKeys()
 
     def cleanup(self):
+        self._isEntered = False
+        self._updateKeys()
+        self.edits.follow(None)
         self.view.forget()
+        self.view.distances.close()
         self.matching.clear()
         self.table.cleanup()
 
     def sceneClosing(self):
         """The scene is about to close: leave the views while its nodes are there."""
+        self.edits.follow(None)
         self.view.forget()
         self.matching.clear()
 
@@ -98,7 +113,9 @@ class Comparison:
             self.matching.clear()
         self.inputs.update(parameters, self.run.isActive)
         self._showTable(parameters.comparisonTable)
+        self._showEdits(parameters)
         self._showState(parameters)
+        self._updateKeys()
 
     # What users do
 
@@ -109,10 +126,10 @@ class Comparison:
         else:
             self.compare()
 
-    def compare(self, pairs=None):
-        """Compare what is chosen and show it; returns at once."""
+    def compare(self, pairs=None, nodes=None):
+        """Compare what is chosen, or two nodes, and show it; returns at once."""
         parameters = self.panel.parameters
-        self.run.compare(parameters.compareA, parameters.compareB, pairs)
+        self.run.compare(*(nodes or (parameters.compareA, parameters.compareB)), pairs)
         if self.run.isActive:
             self._pairs = pairs
 
@@ -137,25 +154,10 @@ class Comparison:
     def onStyle(self, index):
         self.view.setStyle(STYLES[index])
 
-    def onCsv(self, _checked=False):
-        path = qt.QFileDialog.getSaveFileName(
-            self.ui.csvButton.window(), _("Save the table"), "comparison.csv", "CSV (*.csv)"
-        )
-        if path:
-            self.saveCsv(path)
-
-    def saveCsv(self, path):
-        """Write the table; what cannot be written is said."""
-        try:
-            self.view.comparison.to_csv(path)
-        except DistillSegError as problem:
-            self.panel.say(str(problem), "error")
-            return
-        self.panel.say(_("The table was saved as '{path}'.").format(path=path))
-
-    def onCopy(self, _checked=False):
-        slicer.app.clipboard().setText(ComparisonTable.asText(self.table.rows))
-        self.panel.say(_("The table was copied; paste it into a spreadsheet."))
+    def onDistances(self, isOn):
+        if self.panel.parameters is not None and not self.panel.updating:
+            self.panel.parameters.showDistances = isOn
+            self.view.showDistances()
 
     def onViewButton(self, _checked=False):
         """Leave the views, or show them again."""
@@ -175,6 +177,7 @@ class Comparison:
         parameters = self.panel.parameters
         table = ComparisonTable.put(comparison, parameters.comparisonTable)
         keepPairs(table, self._pairs)
+        self.edits.compared(table, a, b)
         parameters.comparisonTable = table
         self.view.use(comparison, a, b, ids)
         self.matching.show(comparison)
@@ -183,6 +186,7 @@ class Comparison:
         self._open()
         self._chooseFirst(parameters)
         self._tell(a, b)
+        self.ui.metricsTable.setFocus()  # for the arrow keys; and Space presses no button then
 
     def onMoved(self):
         worst, parameters = self.view.worst, self.panel.parameters
@@ -243,6 +247,18 @@ class Comparison:
             self._shown = shown
             self.table.show(ComparisonTable.rowsOf(node))
 
+    def _showEdits(self, parameters):
+        """Say where the numbers are not those of A and B as they are now."""
+        self.edits.follow(parameters.comparisonTable)
+        text = self.edits.warning(parameters.compareA, parameters.compareB)
+        self.ui.editedLabel.text = "⚠ " + text if text else ""
+        self.ui.editedLabel.setVisible(bool(text) and not self.run.isActive)
+
+    def _updateKeys(self):
+        editing = self.panel.editing
+        isEditing = editing is not None and editing.isListening
+        self.keys.update(self._isEntered and self.view.isOpen, isEditing)
+
     def _showNotes(self, comparison):
         notes = [*comparison.a.warnings, *comparison.b.warnings, *comparison.notes]
         self.ui.notesLabel.text = "\n".join(notes)
@@ -263,11 +279,21 @@ class Comparison:
         for widget in (ui.previousButton, ui.nextButton, ui.blinkButton, ui.planeBox, ui.styleBox):
             widget.enabled = view.isOpen
         ui.opacitySlider.enabled = view.isOpen
-        ui.csvButton.enabled = view.comparison is not None
-        ui.copyButton.enabled = bool(self.table.rows)
+        ui.distanceBox.enabled = view.isOpen
+        ui.distanceBox.checked = parameters.showDistances
+        ui.legendLabel.text = self._legends[parameters.showDistances]
+        self.files.update()
         ui.viewButton.enabled = view.comparison is not None
         ui.viewButton.text = _("Leave views") if view.isOpen else _("Show views")
         ui.matchingButton.enabled = view.comparison is not None and isFree
         if view.comparison is None:
             ui.sliceLabel.text = ""
             ui.notesLabel.hide()
+
+
+def _legendOfDistances():
+    """That of the difference is in the `.ui`."""
+    blue, orange = (
+        f'<span style="color:{color}">■</span>' for color in (Layout.BLUE, Layout.ORANGE)
+    )
+    return f"{blue} {_('inside A')} {orange} {_('outside, 5 mm')}"

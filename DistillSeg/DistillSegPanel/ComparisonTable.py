@@ -4,6 +4,8 @@ It is the truth: what the panel shows is read from it, so that a saved scene sho
 without comparing anew. Main thread only.
 """
 
+import csv
+import io
 import math
 
 import slicer
@@ -12,8 +14,9 @@ from slicer.i18n import tr as _
 
 from DistillSegLib.comparison import COLUMNS
 
-TEXTS = ("structure", "matched_by", "remark")
 POSITION = "worst_mm"  # where the worst axial slice lies
+PROFILE = "profile_mm2"  # area that differs in each axial slice, upwards, where any does
+TEXTS = ("structure", "matched_by", "remark", PROFILE)
 
 
 def put(comparison, node=None):
@@ -30,6 +33,8 @@ def put(comparison, node=None):
             _addColumn(node, name, values)
         worst = [row.worst_slice for row in comparison.rows]
         _addColumn(node, POSITION, [None if i is None else positions[i] for i in worst])
+        upwards = positions.argsort()
+        _addColumn(node, PROFILE, [_profile(row.disagreement, upwards) for row in comparison.rows])
     return node
 
 
@@ -38,10 +43,29 @@ def rowsOf(node):
     table = node.GetTable() if node is not None else None
     if table is None or table.GetColumnByName("dice") is None:
         return []
-    names = [*COLUMNS, POSITION]
+    names = [n for n in (*COLUMNS, POSITION, PROFILE) if table.GetColumnByName(n) is not None]
     return [
         {name: _value(table, row, name) for name in names} for row in range(table.GetNumberOfRows())
     ]
+
+
+def profileOf(row):
+    """The areas (mm²) of a row's slices, from the lowest to the highest that differs."""
+    return [float(text) for text in row.get(PROFILE, "").split()]
+
+
+def asCsv(rows):
+    """As the library writes it: an empty cell where there is no number."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        values = [row[name] for name in COLUMNS]
+        whole = COLUMNS.index("worst_slice")
+        if values[whole] == values[whole]:
+            values[whole] = int(values[whole])
+        writer.writerow("" if v != v else v for v in values)
+    return text.getvalue()
 
 
 def asText(rows):
@@ -51,6 +75,16 @@ def asText(rows):
         values = [row[name] for name in [*COLUMNS, POSITION]]
         lines.append("\t".join("" if v != v else f"{v:.6g}" if _isNumber(v) else v for v in values))
     return "\n".join(lines) + "\n"
+
+
+def _profile(disagreement, upwards):
+    """Areas as a text, which a cell of a table node can hold."""
+    if disagreement is None:
+        return ""
+    areas = disagreement.areas_mm2["axial"][upwards]
+    differing = areas.nonzero()[0]
+    inside = areas[differing[0] : differing[-1] + 1] if len(differing) else []
+    return " ".join(f"{area:.4g}" for area in inside)
 
 
 def _addColumn(node, name, values):

@@ -108,6 +108,7 @@ class Editing:
 
     def onCollapsed(self, _collapsed):
         self._follow()
+        self.panel.changedSoon()  # others' keys come and go with the editor's
 
     def onReset(self, _checked=False):
         """Take the selected structure back to what the model said."""

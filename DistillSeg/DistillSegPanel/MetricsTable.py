@@ -5,12 +5,14 @@ import math
 import qt
 from slicer.i18n import tr as _
 
-from DistillSegPanel.ComparisonTable import POSITION
+from DistillSegPanel.Bars import barIcon, profileIcon
+from DistillSegPanel.ComparisonTable import POSITION, profileOf
 
 KEYS = ("structure", "dice", "hd95_mm", "nsd", "volume_a_ml", "difference_percent", POSITION)
-BAR = (16, 8)  # pixels
-LETTERS = (0, 11, 5, 7, 5, 5, 6)  # of each column; the first takes what is left
-PADDING = 10  # pixels
+BAR, PROFILE = (10, 8), (18, 14)  # pixels
+LETTERS = (0, 7.5, 5, 5.5, 4.5, 5, 6)  # of each column; the first takes what is left
+PICTURES = {1: BAR, 6: PROFILE}  # by column
+PADDING = 8  # pixels
 LINES = 2  # of text in a row: two volumes, or a long name
 MOST_ROWS = 8  # without scrolling
 RIGHT = 0x82  # Qt::AlignRight | Qt::AlignVCenter
@@ -37,12 +39,13 @@ class MetricsTable:
         letter = widget.fontMetrics().averageCharWidth()
         for column, letters in enumerate(LETTERS):  # fitted to contents they are wider than a panel
             header.setSectionResizeMode(column, qt.QHeaderView.Fixed)
-            header.resizeSection(column, letters * letter + PADDING)
+            picture = PICTURES.get(column, (0, 0))[0]
+            header.resizeSection(column, round(letters * letter) + picture + PADDING)
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         header.setSectionsClickable(True)
         header.setHighlightSections(False)
         header.connect("sectionClicked(int)", self._onSort)
-        widget.setIconSize(qt.QSize(*BAR))
+        widget.setIconSize(qt.QSize(*PROFILE))
         self._rowHeight = LINES * widget.fontMetrics().lineSpacing() + 4
         widget.verticalHeader().setSectionResizeMode(qt.QHeaderView.Fixed)
         widget.verticalHeader().setDefaultSectionSize(self._rowHeight)
@@ -73,6 +76,7 @@ class MetricsTable:
     def _refill(self, chosen):
         self._filling = True
         self._order = sortedOrder(self.rows, *self._sort)
+        self._showArrow()
         self._widget.setRowCount(len(self.rows))
         for place, number in enumerate(self._order):
             row = self.rows[number]
@@ -82,13 +86,25 @@ class MetricsTable:
                 if column:
                     item.setData(qt.Qt.TextAlignmentRole, RIGHT)
                 if share is not None and not math.isnan(share):
-                    item.setIcon(qt.QIcon(_bar(share, self._widget.palette)))
+                    item.setIcon(barIcon(share, self._widget.palette, *BAR))
                 self._widget.setItem(place, column, item)
+            profile = profileOf(row)
+            if profile:
+                self._widget.item(place, 6).setIcon(
+                    profileIcon(profile, self._widget.palette, *PROFILE)
+                )
         self._fitHeight()
         self._widget.clearSelection()
         self._filling = False
         if chosen is not None:
             self.select(chosen)
+
+    def _showArrow(self):
+        column, isDescending = self._sort
+        header = self._widget.horizontalHeader()
+        order = qt.Qt.DescendingOrder if isDescending else qt.Qt.AscendingOrder
+        header.setSortIndicator(column, order)
+        header.setSortIndicatorShown(bool(self.rows))
 
     def _fitHeight(self):
         """As high as its rows, up to `MOST_ROWS` of them."""
@@ -135,7 +151,7 @@ def _cells(row):
         (_number(row["nsd"], 3), None),
         (volumes, None),
         (_number(row["difference_percent"], 1, sign=True), None),
-        (_number(row[POSITION], 1), None),
+        (_number(row[POSITION], 0), None),
     )
 
 
@@ -156,14 +172,3 @@ def _number(value, digits, *, sign=False):
     if math.isinf(value):
         return "∞"
     return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-
-
-def _bar(share, palette):
-    """A bar as long as a share of one: length tells, not colour."""
-    picture = qt.QPixmap(*BAR)
-    picture.fill(qt.QColor(0, 0, 0, 0))
-    painter = qt.QPainter(picture)
-    color = palette.color(qt.QPalette.WindowText)
-    painter.fillRect(0, 0, max(1, round(BAR[0] * share)), BAR[1], color)
-    painter.end()
-    return picture

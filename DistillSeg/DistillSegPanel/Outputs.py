@@ -8,13 +8,15 @@ Main thread only.
 """
 
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from DistillSegPanel import Confidence
 from DistillSegPanel.Nodes import NodeError
-from DistillSegPanel.Segments import BINARY, labelmapFromImage, sameMask
+from DistillSegPanel.Segments import BINARY, digestOf, labelmapFromImage, sameMask
 
 MODEL = "DistillSeg.Model"  # attribute and tag: "hippocampus-fast@1.0.0"
+CLEANED = "DistillSeg.Cleaned"  # tag of a segment: what was left of it, as a digest
 RAW = "DistillSeg.Raw"  # role of the reference from an output to the model's own
 SURFACE = "Closed surface"  # Slicer's name of the representation, never translated
 
@@ -100,13 +102,20 @@ def put(segmentation, volumeNode, model, outputNode=None):
         node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
         renamed = modelOf(node) != model
         node.SetAttribute(MODEL, model)
+        renamed |= _rawNames(node) != [label.name for label in segmentation.labels]
         if renamed or not _updated(node, labelmap, segmentation.labels):
             _replace(node, labelmap, segmentation.labels, model)
-        _keepRaw(node, labelmap, segmentation.labels, model)
-        known = getattr(segmentation, "confidence", {})
+        raw = getattr(segmentation, "raw", None)
+        _keepRaw(
+            node,
+            labelmapFromImage(raw, volumeNode) if raw is not None else labelmap,
+            segmentation.labels,
+            model,
+        )
+        _keepDigests(node, raw is not None)
         for label in segmentation.labels:
             segment = node.GetSegmentation().GetSegment(_segmentId(label))
-            Confidence.keep(segment, known.get(label.value))
+            Confidence.keep(segment, segmentation.confidence.get(label.value))
     if hadSurface:
         node.CreateClosedSurfaceRepresentation()
     _placeBeside(node, volumeNode)
@@ -119,8 +128,18 @@ def editedSegments(outputNode):
     if raw is None:
         return ids
     known = [raw.GetSegmentation().GetNthSegmentID(n) for n in range(len(ownSegments(raw)))]
-    changed = [i for i in ids if i not in known or not sameMask(outputNode, raw, i)]
+    changed = [i for i in ids if i not in known or not _isAsGiven(outputNode, raw, i)]
     return changed + [i for i in known if i not in ids]
+
+
+def _isAsGiven(outputNode, raw, segmentId):
+    """Whether a segment holds what the model gave, or what cleaning up left of that."""
+    if sameMask(outputNode, raw, segmentId):
+        return True
+    value = vtk.reference("")
+    segment = outputNode.GetSegmentation().GetSegment(segmentId)
+    isCleaned = segment.GetTag(CLEANED, value)
+    return bool(isCleaned) and str(value) == digestOf(outputNode, segmentId)
 
 
 def reset(outputNode, segmentIds=None):
@@ -236,6 +255,26 @@ def _keepRaw(node, labelmap, labels, model):
     raw.GetSegmentation().RemoveAllSegments()
     for label in labels:
         raw.GetSegmentation().AddSegment(_segment(label, copy, model), _segmentId(label))
+
+
+def _keepDigests(node, isCleaned):
+    """Remember what cleaning up left, which is no edit of the user's."""
+    for identifier in ownSegments(node):
+        segment = node.GetSegmentation().GetSegment(identifier)
+        segment.RemoveTag(CLEANED)
+        if isCleaned:
+            segment.SetTag(CLEANED, digestOf(node, identifier))
+
+
+def _rawNames(node):
+    """The names that the last run gave; those that the user sees may be the user's."""
+    raw = rawOf(node)
+    if raw is None:
+        return []
+    segmentation = raw.GetSegmentation()
+    return [
+        segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())
+    ]
 
 
 def _placeBeside(node, volumeNode):

@@ -29,9 +29,13 @@ class Parameters:
     inputVolume: of the first channel; the others for models of several images.
     outputSegmentation: None is a new one, or the model's earlier output.
     reviewed: what Edit and Export work on; a new result becomes it.
+    forceScope: segment in spite of what the panel warns of, for the present choices.
+    threads: 0 leaves one core to the rest of the computer.
+    naming, cleanUp, confidenceMap: see `Calls.Call`.
     toleranceMm: of the surface Dice.
     comparing: whether the comparison's layout is open.
     comparedStructure, comparedSlice: what is shown in it.
+    showDistances: whether distances to A take the place of the difference of A and B.
     """
 
     model: str = ""
@@ -47,6 +51,9 @@ class Parameters:
     show3D: bool = True
     threads: Annotated[int, WithinRange(0, 256)] = 0
     engine: Annotated[str, Choice(["auto", "onnxruntime", "openvino"])] = "auto"
+    naming: Annotated[str, Choice(["model", "standard", "tg263"])] = "model"
+    cleanUp: Annotated[str, Choice(["none", "largest", "small"])] = "none"
+    confidenceMap: bool = False
     compareA: vtkMRMLSegmentationNode
     compareB: vtkMRMLSegmentationNode
     toleranceMm: Annotated[float, WithinRange(0.1, 20.0)] = 1.0
@@ -56,3 +63,5 @@ class Parameters:
     comparisonTable: vtkMRMLTableNode
     comparisonChart: vtkMRMLPlotChartNode
     difference: vtkMRMLSegmentationNode
+    showDistances: bool = False
+    distances: vtkMRMLScalarVolumeNode

@@ -24,8 +24,17 @@ def referenceFor(models, model):
     return max(larger, key=_size, default=None)
 
 
-def callFor(parameters, modelList, segmentationNode):
-    """The run of the reference model on the volume of a fast model's output.
+def othersFor(models, model):
+    """Models that share structures with "id@version" on the same kind of images, by their names."""
+    package = models.get(model)
+    if package is None:
+        return []
+    others = [each for each in models.values() if _shares(each, package)]
+    return sorted(others, key=lambda each: each.manifest.title.casefold())
+
+
+def callFor(parameters, modelList, segmentationNode, package=None):
+    """The run of the reference model, or of another one, on the volume of a model's output.
 
     The region, the further channels and the settings are those of the panel where it shows the
     same volume.
@@ -33,7 +42,8 @@ def callFor(parameters, modelList, segmentationNode):
     Raises:
         PackageError: there is no such model.
     """
-    package = referenceFor(modelList.packages(), Outputs.modelOf(segmentationNode))
+    if package is None:
+        package = referenceFor(modelList.packages(), Outputs.modelOf(segmentationNode))
     volume = Outputs.volumeOf(segmentationNode) if segmentationNode is not None else None
     if package is None or volume is None:
         raise PackageError(why(parameters, modelList, segmentationNode))
@@ -53,6 +63,12 @@ def why(parameters, modelList, segmentationNode):
     if referenceFor(modelList.packages(), model) is None:
         return _("No larger model for these structures is on this computer; add one in 'Model'.")
     return ""
+
+
+def _shares(package, other):
+    a, b = package.manifest, other.manifest
+    names = [{label.name.casefold() for label in each.labels} for each in (a, b)]
+    return a.id != b.id and a.channels == b.channels and bool(names[0] & names[1])
 
 
 def _compares(package, other):

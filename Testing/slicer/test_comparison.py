@@ -99,6 +99,7 @@ class ComparisonTest(CompareCase):
         self.panel.ui.segmentSection.collapsed = True
         self.panel.ui.resultsSection.collapsed = True
         self.waitFor(0.2)
+        self.assertLessEqual(self.panel.widget.minimumSizeHint.width(), 420)
         self.screenshot("compare")
         self.screenshot("compare-section", self.panel.ui.comparisonSection)
 
@@ -110,6 +111,10 @@ class ComparisonTest(CompareCase):
             self.clickOnThePlotLeadsToItsSlice,
             self.differenceMapIsTheLibrarys,
             self.stylesAndBlinkingChangeOurDisplay,
+            self.digitsShowOneViewAlone,
+            self.spaceBlinksUnlessAButtonHasTheFocus,
+            self.theEditorsKeysComeFirst,
+            self.distancesTakeThePlaceOfTheMap,
             self.anotherPlaneTurnsAllViews,
         ):
             with self.subTest(check.__name__):
@@ -153,10 +158,7 @@ class ComparisonTest(CompareCase):
         count, first = len(worst.slices), self.ui.sliceLabel.text
         self.assertGreater(count, 1)
         self.assertIn(f"Worst 1 of {count}", first)
-        self.assertEqual(
-            (self.ui.nextButton.shortcut.toString(), "P"),
-            ("N", self.ui.previousButton.shortcut.toString()),
-        )
+        self.assertLessEqual({"N", "P"}, self.section.keys.keys)
         positions, seen = worst.comparison.positions_mm("axial"), []
         for number in range(count):
             seen.append(worst.shown)
@@ -205,6 +207,80 @@ class ComparisonTest(CompareCase):
         self.ui.opacitySlider.value = 0.3
         display = ownDisplay(node, "D")
         self.assertAlmostEqual(display.GetOpacity2DFill(), 0.3)
+
+    def press(self, key):
+        """What Qt does with a key of the window."""
+        self.section.keys._keys[key].activated()
+        slicer.app.processEvents()
+
+    def digitsShowOneViewAlone(self):
+        node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+
+        def alone():
+            views = [CompareLayout.viewNode(name) for name in CompareLayout.SLICES]
+            return [bool(node.IsMaximizedViewNode(view)) for view in views]
+
+        self.press("1")
+        self.assertEqual(alone(), [True, False, False])
+        self.screenshot("compare-alone")
+        self.press("3")
+        self.assertEqual(alone(), [False, False, True])
+        self.assertTrue(self.section.view.isOpen)
+        self.press("3")
+        self.assertEqual(alone(), [False, False, False])
+
+    def spaceBlinksUnlessAButtonHasTheFocus(self):
+        self.ui.metricsTable.setFocus()
+        self.press("Space")
+        self.assertTrue(self.ui.blinkButton.checked)
+        self.press("Space")
+        self.assertFalse(self.ui.blinkButton.checked)
+        with mock.patch.object(qt.QApplication, "focusWidget", return_value=self.ui.copyButton):
+            self.press("Space")
+        self.assertFalse(self.ui.blinkButton.checked)
+        self.assertIn("was copied", self.panel.said)
+
+    def theEditorsKeysComeFirst(self):
+        self.assertEqual(self.section.keys.keys, {"1", "2", "3", "Space", "N", "P"})
+        self.panel.ui.editingSection.collapsed = False
+        self.settle()
+        self.assertTrue(self.panel.editing.isListening)
+        self.assertEqual(self.section.keys.keys, {"N", "P"})
+        self.panel.ui.editingSection.collapsed = True
+        self.settle()
+        self.assertIn("Space", self.section.keys.keys)
+
+    def distancesTakeThePlaceOfTheMap(self):
+        parameters = self.panel.parameters
+        self.ui.metricsTable.selectRow(0)
+        self.ui.distanceBox.click()
+        self.waitUntil(lambda: parameters.distances is not None, 20)
+        self.settle()
+        volume, view = parameters.distances, self.section.view
+        known = view.comparison.distance_to_a(view.worst.row)
+        np.testing.assert_array_equal(
+            slicer.util.arrayFromVolume(volume), sitk.GetArrayFromImage(known)
+        )
+        matrix = vtk.vtkMatrix4x4()
+        volume.GetIJKToRASMatrix(matrix)
+        origin = [matrix.GetElement(n, 3) for n in range(3)]
+        np.testing.assert_allclose(origin, np.multiply(known.GetOrigin(), (-1, -1, 1)))
+        display = volume.GetDisplayNode()
+        self.assertEqual((display.GetWindowLevelMin(), display.GetWindowLevelMax()), (-5, 5))
+        shown = [c.GetForegroundVolumeID() for c in CompareLayout.compositeNodes()]
+        self.assertEqual(shown, [None, None, volume.GetID()])
+        viewMap = CompareLayout.viewNode(CompareLayout.MAP).GetID()
+        b, difference = ownDisplay(parameters.compareB, "B"), ownDisplay(parameters.difference, "D")
+        self.assertTrue(b.IsDisplayableInView(viewMap))
+        self.assertFalse(difference.GetVisibility())
+        self.screenshot("compare-distances")
+        self.ui.distanceBox.click()
+        self.settle()
+        shown = [c.GetForegroundVolumeID() for c in CompareLayout.compositeNodes()]
+        self.assertEqual(shown, [None, None, None])
+        self.assertFalse(b.IsDisplayableInView(viewMap))
+        self.assertTrue(difference.GetVisibility())
+        self.assertTrue(difference.IsDisplayableInView(viewMap))
 
     def anotherPlaneTurnsAllViews(self):
         self.ui.planeBox.setCurrentIndex(1)
@@ -410,10 +486,99 @@ class ComparisonTest(CompareCase):
         hierarchy.GetItemChildren(folder, found)
         self.assertEqual(found.GetNumberOfIds(), 7)
 
+    def test_an_edit_after_comparing_and_another_choice_are_said(self):
+        a = self.runReference()
+        parameters = self.panel.parameters
+        b, warned = parameters.compareB, self.ui.editedLabel
+        self.assertFalse(warned.isVisibleTo(self.panel.widget))
+        mask = slicer.util.arrayFromSegmentBinaryLabelmap(b, "DistillSeg_1", parameters.inputVolume)
+        mask[:18] = 0
+        slicer.util.updateSegmentBinaryLabelmapFromArray(
+            mask, b, "DistillSeg_1", parameters.inputVolume
+        )
+        self.settle()
+        self.assertIn("before the last edit of B", warned.text)
+        self.assertTrue(warned.isVisibleTo(self.panel.widget))
+        self.screenshot("compare-edited", self.panel.ui.comparisonSection)
+        self.compareButton(a, b)
+        self.assertFalse(warned.isVisibleTo(self.panel.widget))
+        self.section.view.close()
+        other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other")
+        parameters.compareB = other
+        self.settle()
+        self.assertIn(f"are of '{a.GetName()}' and '{b.GetName()}'", warned.text)
+        self.assertTrue(self.ui.csvButton.enabled)
+
+    def test_swapping_compares_anew_and_the_views_stay(self):
+        a = self.runReference()
+        parameters = self.panel.parameters
+        b, rows = parameters.compareB, self.section.table.rows
+        layouts = []
+        manager = slicer.app.layoutManager()
+        manager.connect("layoutChanged(int)", layouts.append)
+        self.addCleanup(manager.disconnect, "layoutChanged(int)", layouts.append)
+        self.ui.swapButton.click()
+        self.waitUntil(lambda: not self.panel.busy, 30)
+        self.settle()
+        self.assertEqual((parameters.compareA, parameters.compareB), (b, a))
+        for row, before in zip(self.section.table.rows, rows):
+            self.assertAlmostEqual(row["dice"], before["dice"], places=9)
+            self.assertEqual(row["volume_a_ml"], before["volume_b_ml"])
+        self.assertTrue(self.section.view.isOpen)
+        self.assertEqual(layouts, [])
+        self.assertFalse(self.ui.editedLabel.isVisibleTo(self.panel.widget))
+
+    def test_any_other_model_of_the_structures_can_be_run(self):
+        self.segmented()
+        self.waitUntil(lambda: self.ui.otherButton.enabled)
+        actions = self.section.inputs.menuOfOthers().actions()
+        self.assertEqual([action.text for action in actions], ["Hippocampus, reference"])
+        actions[0].trigger()
+        self.waitUntil(lambda: self.section.view.isOpen, 60, self.panel.said)
+        self.waitUntil(lambda: not self.panel.busy)
+
+    def test_the_numbers_and_their_profiles_come_back_without_comparing(self):
+        self.runReference()
+        profiles = [ComparisonTable.profileOf(row) for row in self.section.table.rows]
+        known = self.expected().rows[0].disagreement.areas_mm2["axial"]
+        np.testing.assert_allclose(profiles[0], np.trim_zeros(known), rtol=1e-3)
+        self.section.view.close()
+        path = str(self.home / "scene.mrb")
+        self.assertTrue(slicer.util.saveScene(path))
+        slicer.mrmlScene.Clear()
+        slicer.util.loadScene(path)
+        self.settle()
+        self.assertFalse(self.section.view.isOpen)
+        rows = self.section.table.rows
+        self.assertEqual([ComparisonTable.profileOf(row) for row in rows], profiles)
+        self.section.files.saveCsv(str(self.home / "again.csv"))
+        text = (self.home / "again.csv").read_text(encoding="utf-8")
+        self.expected().to_csv(self.home / "known.csv")
+        found, expected = (
+            list(csv.DictReader(each.splitlines()))
+            for each in (text, (self.home / "known.csv").read_text(encoding="utf-8"))
+        )
+        for row, reference in zip(found, expected):
+            self.assertEqual(row["worst_slice"], reference["worst_slice"])
+            self.assertAlmostEqual(float(row["dice"]), float(reference["dice"]), places=5)
+
+    def test_nothing_is_left_behind_when_the_scene_closes(self):
+        self.runReference()
+        a, b = self.panel.parameters.compareA, self.panel.parameters.compareB
+        segmentations = [a.GetSegmentation(), b.GetSegmentation()]
+        slicer.mrmlScene.Clear()
+        self.settle()
+        for watcher in (self.section.edits, self.panel.results, self.panel.results.findings):
+            observed = [each[0] for each in watcher.Observations]
+            for node in (a, b, *segmentations):
+                self.assertNotIn(node, observed)
+        self.assertEqual(self.section.keys.keys, set())
+
     def test_the_module_s_own_views_come_back_with_it(self):
         self.runReference()
         before = slicer.app.layoutManager().layout
         self.leaveModule()
+        self.assertEqual(self.section.keys.keys, set())
         self.assertNotEqual(slicer.app.layoutManager().layout, before)
         self.openModule("DistillSeg")
         self.waitUntil(lambda: self.section.view.isOpen)

@@ -156,6 +156,15 @@ class ResultsTest(PanelCase):
         self.waitUntil(lambda: self.table.rowCount == 2 and self.text(0, CONFIDENCE) == "0.93", 10)
         self.assertEqual(self.text(1, CONFIDENCE), "")
 
+    def test_the_model_s_confidence_comes_with_its_result(self):
+        node = self.segmented()
+        known = self.panel.work.lastSegmentation.confidence
+        for row, (identifier, value) in enumerate(((HEAD, 1), (BODY, 2))):
+            segment = node.GetSegmentation().GetSegment(identifier)
+            self.assertAlmostEqual(Confidence.confidenceOf(segment), known[value], places=4)
+            self.assertEqual(self.text(row, CONFIDENCE), f"{known[value]:.2f}")
+            self.assertTrue(0.5 < known[value] <= 1)
+
     def test_a_strange_tag_is_no_confidence(self):
         segment = slicer.vtkSegment()
         self.assertIsNone(Confidence.confidenceOf(segment))

@@ -64,6 +64,7 @@ class ctkSliderWidget(QtWidgets.QWidget):
     decimals = passed_on(int, "decimals", "_s_box")
     suffix = passed_on(str, "suffix", "_s_box")
     prefix = passed_on(str, "prefix", "_s_box")
+    spinBoxVisible = passed_on(bool, "visible", "_s_box")
     del _s_limit
 
     def setValue(self, value):

@@ -49,9 +49,12 @@ class qSlicerLayoutManager(QtWidgets.QWidget):
 
     def _s_apply(self):
         description = self._s_node.GetCurrentLayoutDescription() or ""
-        if description == self._s_description or not description.strip():
+        count = self._s_node.GetNumberOfMaximizedViewNodes()
+        alone = [self._s_node.GetMaximizedViewNode(n).GetID() for n in range(count)]
+        if (description, alone) == self._s_description or not description.strip():
             return
-        self._s_description = description
+        isOther = self._s_description is None or description != self._s_description[0]
+        self._s_description = (description, alone)
         for widget in self._s_widgets.values():
             widget.setParent(None)
             widget.mrmlAbstractViewNode().SetMappedInLayout(0)
@@ -60,8 +63,12 @@ class qSlicerLayoutManager(QtWidgets.QWidget):
             self._s_root.setParent(None)
             self._s_root.deleteLater()
         self._s_root = self._s_build(ET.fromstring(description))
+        if alone:  # the widgets of the others wait
+            for key, widget in self._s_widgets.items():
+                widget.setVisible(key in alone)
         QtWidgets.QWidget.layout(self).addWidget(self._s_root)
-        self._s_changed.emit(self._s_node.GetViewArrangement())
+        if isOther:
+            self._s_changed.emit(self._s_node.GetViewArrangement())
 
     def _s_build(self, element):
         if element.tag == "view":
