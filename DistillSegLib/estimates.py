@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from math import ceil, isfinite, prod
 from pathlib import Path
 
+import numpy as np
+
 from DistillSegLib.errors import DistillSegError
 from DistillSegLib.files import write_text
 from DistillSegLib.machine import free_memory_bytes
 from DistillSegLib.manifest import Manifest, Variant
+from DistillSegLib.passes import SHARE_OF_MEMORY, plan_passes
 from DistillSegLib.places import user_folder
 from DistillSegLib.records import from_dict, to_dict
-from DistillSegLib.windows import per_axis, plan_windows
 
 log = logging.getLogger(__name__)
 
-SHARE_OF_MEMORY = 0.5  # of what is free, that a single pass may take; as in inference
 SECONDS_PER_BYTE = 6e-9  # of the network, before the first run: one thread of a server of 2020
 SECONDS_PER_VOXEL = 3e-8  # of all else
 
@@ -79,6 +80,7 @@ def estimate(
     size_mm: Sequence[float],
     voxels: int,
     speed: Speed | None = None,
+    memory_bytes: int | None = None,
 ) -> Estimate:
     """Time and memory for one image.
 
@@ -86,22 +88,23 @@ def estimate(
         size_mm: (z, y, x) of what the network is shown, the image or a region of it.
         voxels: of the whole image, on which the result lies.
         speed: as measured; None before the first run.
+        memory_bytes: what the network may take, as for `Segmenter`.
     """
     free = free_memory_bytes()
     shape = _shape(manifest, size_mm)
-    single = _passes_at_once(manifest, variant, shape, free)
-    passed, held = _through_network(manifest, variant, shape, single=single)
+    passes = plan_passes(manifest, variant, shape, memory_bytes or SHARE_OF_MEMORY * free)
     guess = Speed(SECONDS_PER_BYTE * variant.bytes_per_voxel, SECONDS_PER_VOXEL)
     used = speed or guess
-    prepared = prod(shape) * len(manifest.channels)
-    network = used.network * passed
+    network = used.network * passes.voxels
+    # The channels, oriented and scaled, and the padded array; the label map and SimpleITK's copy.
+    prepared = 8 * prod(shape) * len(manifest.channels)
+    labels = 2 * voxels * np.dtype(manifest.labels.dtype).itemsize
     return Estimate(
         seconds=network + used.rest * voxels,
         network_seconds=network,
-        # Oriented copy, resampled and scaled channels, logits; label map and its copies.
-        memory_bytes=int(held + 12 * prepared + 4 * voxels),
+        memory_bytes=passes.memory_bytes + prepared + labels,
         free_bytes=free,
-        single_pass=single,
+        single_pass=passes.kind == "whole",
         measured=speed is not None,
     )
 
@@ -113,17 +116,17 @@ def speed_of_run(
     size_mm: Sequence[float],
     voxels: int,
     seconds: Mapping[str, float],
+    memory_bytes: int | None = None,
 ) -> Speed:
     """What a run, described as for `estimate`, says about this computer.
 
     Args:
         seconds: by stage, as `Segmentation.seconds` gives them.
     """
-    shape = _shape(manifest, size_mm)
-    single = _passes_at_once(manifest, variant, shape, free_memory_bytes())
-    passed, _ = _through_network(manifest, variant, shape, single=single)
+    memory = memory_bytes or SHARE_OF_MEMORY * free_memory_bytes()
+    passes = plan_passes(manifest, variant, _shape(manifest, size_mm), memory)
     rest = sum(value for stage, value in seconds.items() if stage != "network")
-    return Speed(seconds.get("network", 0.0) / passed, rest / max(voxels, 1))
+    return Speed(seconds.get("network", 0.0) / passes.voxels, rest / max(voxels, 1))
 
 
 def known_speed(name: str, engine: str = "onnxruntime") -> Speed | None:
@@ -148,34 +151,6 @@ def _shape(manifest: Manifest, size_mm: Sequence[float]) -> tuple[int, ...]:
     """(z, y, x) of the network's input."""
     spacing = manifest.preprocessing.spacing_mm
     return tuple(max(1, ceil(size / each)) for size, each in zip(size_mm, spacing, strict=True))
-
-
-def _padded(shape: Sequence[int], multiple: Sequence[int]) -> list[int]:
-    return [-(-size // each) * each for size, each in zip(shape, multiple, strict=True)]
-
-
-def _passes_at_once(manifest: Manifest, variant: Variant, shape: Sequence[int], free: int) -> bool:
-    """What `Segmenter` decides: in one pass if that is right and fits, otherwise in windows."""
-    padded = _padded(shape, per_axis(manifest.multiple))
-    large_enough = all(n >= least for n, least in zip(padded, per_axis(manifest.minimum)))
-    fits = variant.bytes_per_voxel * prod(padded) <= SHARE_OF_MEMORY * free
-    return manifest.single_pass and large_enough and fits
-
-
-def _through_network(
-    manifest: Manifest, variant: Variant, shape: Sequence[int], *, single: bool
-) -> tuple[int, float]:
-    """Voxels that pass through the network, and the bytes that it and its logits take."""
-    stride = variant.stride
-    padded = _padded(shape, per_axis(manifest.multiple))
-    classes = manifest.labels.classes
-    if single:
-        return prod(padded), variant.bytes_per_voxel * prod(padded)
-    whole = tuple(_padded(shape, (stride,) * 3))
-    windows = plan_windows(whole, manifest.window, manifest.overlap, multiple=stride)
-    logits = 4 * (classes + 1) * prod(whole) / stride**3  # blended, and their weights
-    window = prod(manifest.window)
-    return len(windows) * window, variant.bytes_per_voxel * window + logits
 
 
 def _path() -> Path:

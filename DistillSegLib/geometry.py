@@ -12,7 +12,7 @@ LPS: x to the patient's left, y to posterior, z to superior.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
@@ -21,17 +21,11 @@ from numpy.typing import NDArray
 from DistillSegLib.errors import GeometryError, ImageError
 
 Spacing = tuple[float, float, float]  # mm, (z, y, x)
+Part = tuple[slice, slice, slice]  # voxels of an image, (z, y, x)
 
 SLICES = "slices"  # instead of an orientation's three letters
 CLEARLY_COARSER = 1.5  # times the other spacings: the axis across a stack's slices
 MOST_VOXELS = 2**30  # 4 GiB of float32; a whole body at 1 mm has half as many
-
-
-class Box(Protocol):
-    """Anything that knows which voxels of an image it holds: a region of interest, for example."""
-
-    def index_box(self, image: sitk.Image) -> tuple[slice, slice, slice]:
-        """The voxels (z, y, x)."""
 
 
 def check_image(image: sitk.Image) -> None:
@@ -239,11 +233,11 @@ def on_grid_of(image: sitk.Image, reference: sitk.Image, *, linear: bool) -> sit
     return _interpolate(image, reference, linear=linear, extrapolate=False)
 
 
-def crop(image: sitk.Image, region: Box) -> sitk.Image:
-    """The part of the image that the region holds, whole voxels, where they were in the patient."""
-    box = region.index_box(image)[::-1]
+def crop(image: sitk.Image, part: Part) -> sitk.Image:
+    """Some voxels (z, y, x) of an image, where they were in the patient."""
+    part = part[::-1]
     return sitk.RegionOfInterest(
-        image, [part.stop - part.start for part in box], [part.start for part in box]
+        image, [one.stop - one.start for one in part], [one.start for one in part]
     )
 
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -21,23 +20,24 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from DistillSegLib import confidence, postprocessing
+from DistillSegLib.body import body_part
 from DistillSegLib.errors import Cancelled, DistillSegError, ImageError, PackageError
-from DistillSegLib.geometry import as_volume, check_image, crop
+from DistillSegLib.geometry import Part, as_volume, check_image, crop
 from DistillSegLib.images import image_warnings, read_image, refuse_labels
 from DistillSegLib.machine import free_memory_bytes
 from DistillSegLib.package import ModelPackage, Variant, load_package
+from DistillSegLib.passes import SHARE_OF_MEMORY, plan_passes
 from DistillSegLib.regions import Region
 from DistillSegLib.runtime import Engine, Session
 from DistillSegLib.scope import check_scope, measure, scope_warnings
 from DistillSegLib.segmentations import Segmentation
-from DistillSegLib.upsampling import Part, labels_on, largest, map_on
-from DistillSegLib.windows import ignore, never, per_axis, sliding_window, whole_volume
+from DistillSegLib.upsampling import labels_on, largest, map_on
+from DistillSegLib.windows import ignore, never, slabs, sliding_window, whole_volume
 
 log = logging.getLogger(__name__)
 
 ImageOrPath = sitk.Image | Path | str
 
-SHARE_OF_MEMORY = 0.5  # of what is free, that a single pass may take
 POLL_SECONDS = 0.05  # between two questions whether to cancel, while the engine runs
 
 
@@ -51,9 +51,11 @@ class Segmenter:
         variant: by name; "auto" is the package's first.
         threads: 0 is all physical cores.
         engine: "auto", "onnxruntime" or "openvino" (see `runtime.Session`).
+        memory_bytes: what the network may take; by default half of what is free when it runs. With
+            less than a whole volume needs, it goes through in slabs or windows (see `passes`).
 
     Attributes:
-        package, variant: what is in use.
+        package, variant, memory_bytes: what is in use.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class Segmenter:
         variant: str = "auto",
         threads: int = 0,
         engine: Engine = "auto",
+        memory_bytes: int | None = None,
     ):
+        self.memory_bytes = memory_bytes
         self.package = package if isinstance(package, ModelPackage) else load_package(package)
         self.variant: Variant = self.package.variant(variant)
         model = self.package.model_bytes(self.variant)
@@ -104,17 +108,16 @@ class Segmenter:
         with _timed(seconds, "read"):
             whole = self._read(images)
         with _timed(seconds, "preprocess"):
-            # Only the first is cropped: the others are interpolated onto its grid anyway.
-            seen = [crop(whole[0], region), *whole[1:]] if region else whole
-            warnings = self._check(whole, seen, force_scope)
-            prepared = manifest.preprocessing.apply(seen)
+            part = region.index_box(whole[0]) if region else None
+            warnings = self._check(whole, _cut(whole, part), force_scope)
+            part = part or self.body(whole[0])
+            prepared = manifest.preprocessing.apply(_cut(whole, part))
         on_progress(0.05)
         with _timed(seconds, "network"), self._the_network(cancelled):
             logits = self._logits(
                 prepared.array, lambda share: on_progress(0.05 + 0.85 * share), cancelled
             )
         with _timed(seconds, "labels"):
-            part = region.index_box(whole[0]) if region else None
             made = self._segmentation(whole[0], logits, prepared.grid, part, confidence_map)
         if not sitk.GetArrayViewFromImage(made.image).any():
             warnings.append(self._nothing_found())
@@ -185,37 +188,36 @@ class Segmenter:
         )
         return list(dict.fromkeys(found))
 
+    def body(self, image: sitk.Image) -> Part | None:
+        """What of a CT the network is shown if no region is given; None for all of any image."""
+        return body_part(image) if self.package.manifest.modality == "CT" else None
+
     def _logits(
         self,
         array: NDArray[np.float32],
         on_progress: Callable[[float], None],
         cancelled: Callable[[], bool],
     ) -> NDArray[np.float32]:
-        """(C, D, H, W) -> (K, D/s, H/s, W/s): in one pass if that is right and fits, or windows."""
+        """(C, D, H, W) -> (K, D/s, H/s, W/s): at once, or in parts that fit into memory."""
         manifest, stride = self.package.manifest, self.variant.stride
-        if manifest.single_pass and self._fits(array.shape[1:]):
+        memory = self.memory_bytes or SHARE_OF_MEMORY * free_memory_bytes()
+        passes = plan_passes(manifest, self.variant, array.shape[1:], memory)
+        if passes.kind == "whole":
             try:
                 return whole_volume(array, self._session, multiple=manifest.multiple, stride=stride)
             except MemoryError as problem:
-                log.warning("A single pass did not fit, going on with windows: %s", problem)
+                log.warning("A single pass did not fit, going on in parts: %s", problem)
+                least = passes.memory_bytes / 4
+                passes = plan_passes(manifest, self.variant, array.shape[1:], least)
+        heard = {"on_progress": on_progress, "cancelled": cancelled}
+        if passes.kind == "slabs":
+            cut = {"axis": passes.axis, "thickness": passes.thickness, "halo": passes.halo}
+            return slabs(
+                array, self._session, **cut, multiple=manifest.multiple, stride=stride, **heard
+            )
         return sliding_window(
-            array,
-            self._session,
-            manifest.window,
-            overlap=manifest.overlap,
-            stride=stride,
-            on_progress=on_progress,
-            cancelled=cancelled,
+            array, self._session, manifest.window, overlap=manifest.overlap, stride=stride, **heard
         )
-
-    def _fits(self, shape: Sequence[int]) -> bool:
-        manifest = self.package.manifest
-        multiples, least = per_axis(manifest.multiple), per_axis(manifest.minimum)
-        padded = [-(-size // each) * each for size, each in zip(shape, multiples, strict=True)]
-        if any(size < smallest for size, smallest in zip(padded, least)):
-            return False  # windows are padded to their full size
-        voxels = prod(padded)
-        return self.variant.bytes_per_voxel * voxels <= SHARE_OF_MEMORY * free_memory_bytes()
 
     @contextmanager
     def _the_network(self, cancelled: Callable[[], bool]) -> Iterator[None]:
@@ -275,6 +277,11 @@ def self_check(package: ModelPackage, *, engine: Engine = "auto") -> float:
             )
         largest = max(largest, difference)
     return largest
+
+
+def _cut(images: Sequence[sitk.Image], part: Part | None) -> list[sitk.Image]:
+    """The first image cropped; the others are interpolated onto its grid anyway."""
+    return [crop(images[0], part), *images[1:]] if part else list(images)
 
 
 def _check_values(image: sitk.Image) -> None:

@@ -104,6 +104,8 @@ class Manifest:
         multiple: input sizes must be divisible by this, and at least `minimum`; each one number for
             all axes or (z, y, x), as for slice-wise networks, whose depth is free.
         single_pass: whether a whole volume in one pass gives what windows give.
+        halo: how far the network sees in voxels, one number for all axes or (z, y, x); None where
+            each voxel depends on the whole image, or where it was not measured.
         tolerance: largest difference of any logit in check.npz between computers.
         recipe, provenance: how it was trained, on what, by whom; free-form.
     """
@@ -128,6 +130,7 @@ class Manifest:
     licence: str
     attribution: str
     intended_use: str
+    halo: Size | None = None
     not_for: str = ""
     known_failures: str = ""
     citation: str = ""
@@ -187,6 +190,8 @@ class Manifest:
                 f"window is {self.window}; use multiples of {self.multiple} from "
                 f"{self.minimum} to {LARGEST}."
             )
+        if self.halo is not None and min(per_axis(self.halo)) < 0:
+            yield f"halo is {self.halo}; use 0 or more."
         if not 0 <= self.overlap < 1:
             yield f"overlap is {self.overlap}; use 0 or more and less than 1."
         if not (isfinite(self.tolerance) and self.tolerance > 0):

@@ -23,12 +23,10 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from DistillSegLib.errors import DistillSegError, GeometryError
-from DistillSegLib.geometry import describe_grid, index_to_patient
+from DistillSegLib.geometry import Part, crop, describe_grid, index_to_patient
 
 CHUNK = 2**16  # native voxels interpolated at a time: what stays in a core's cache
 CORNERS = 2**19  # cells x classes whose lowest and highest logits are looked at at a time
-
-Part = tuple[slice, slice, slice]
 
 
 def labels_on(
@@ -97,10 +95,7 @@ def map_on(
     Returns:
         float32 on exactly the reference's grid.
     """
-    seen = reference
-    if part:
-        start, size = [p.start for p in part[::-1]], [p.stop - p.start for p in part[::-1]]
-        seen = sitk.RegionOfInterest(reference, size, start)
+    seen = crop(reference, part) if part else reference
     lattice = sitk.GetImageFromArray(values)
     lattice.SetSpacing([spacing * stride for spacing in grid.GetSpacing()])
     lattice.SetDirection(grid.GetDirection())
@@ -113,6 +108,7 @@ def map_on(
         return found
     whole = sitk.Image(reference.GetSize(), sitk.sitkFloat32)
     whole.CopyInformation(reference)
+    start = [one.start for one in part[::-1]]
     return sitk.Paste(whole, found, found.GetSize(), destinationIndex=start)
 
 

@@ -143,6 +143,59 @@ def whole_volume(
     return _crop(logits[0], shape, stride)
 
 
+def slabs(
+    array: NDArray[np.float32],
+    predict: Predict,
+    *,
+    axis: int,
+    thickness: int,
+    halo: int,
+    multiple: Size,
+    stride: int = 1,
+    on_progress: Callable[[float], None] = ignore,
+    cancelled: Callable[[], bool] = never,
+) -> NDArray[np.float32]:
+    """`whole_volume` in slabs: the same logits, of a network that sees no farther than `halo`.
+
+    Args:
+        array: (C, D, H, W) float32.
+        axis: across which it is cut, 0 to 2 for z to x.
+        thickness: of a slab in voxels, a multiple of `multiple` along that axis, as is `halo`.
+        on_progress, cancelled: as for `sliding_window`, around each slab.
+
+    Returns:
+        (K, ceil(D/s), ceil(H/s), ceil(W/s)) float32.
+    """
+    multiples = per_axis(multiple)
+    if thickness < 1 or thickness % multiples[axis] or halo % multiples[axis]:
+        raise ValueError(
+            f"slabs of {thickness} voxels with {halo} around are no multiples of {multiple}."
+        )
+    shape = array.shape[1:]
+    array = _pad(array, [_round_up(*pair) for pair in zip(shape, multiples, strict=True)])
+    size, result = array.shape[1 + axis], None
+    for start in range(0, size, thickness):
+        if cancelled():
+            raise Cancelled("The segmentation was cancelled; nothing was written.")
+        stop = min(start + thickness, size)
+        first, last = max(start - halo, 0), min(stop + halo, size)
+        seen = array[_along(axis, first, last)]
+        logits = predict(np.ascontiguousarray(seen[None], dtype=np.float32))
+        _check_output(logits, 1, tuple(n // stride for n in seen.shape[1:]))
+        if result is None:
+            places = [n // stride for n in array.shape[1:]]
+            result = np.empty((logits.shape[1], *places), np.float32)
+        own = _along(axis, (start - first) // stride, (stop - first) // stride)
+        result[_along(axis, start // stride, stop // stride)] = logits[0][own]
+        on_progress(stop / size)
+    return _crop(result, shape, stride)
+
+
+def _along(axis: int, start: int, stop: int) -> tuple[slice, ...]:
+    """Indices of (channels, z, y, x): a part of one axis, all of the others."""
+    return (slice(None), *(slice(start, stop) if i == axis else slice(None) for i in range(3)))
+
+
 def _round_up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 

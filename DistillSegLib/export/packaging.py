@@ -21,6 +21,7 @@ from torch import nn
 from DistillSegLib.errors import DistillSegError
 from DistillSegLib.export.card import CardConfig, card_text, read_card, read_scores
 from DistillSegLib.export.onnx import export_onnx, exported, slow_operators
+from DistillSegLib.export.reach import measure_reach
 from DistillSegLib.files import replacing
 from DistillSegLib.inference import self_check
 from DistillSegLib.labels import LabelTable
@@ -28,12 +29,13 @@ from DistillSegLib.manifest import FORMAT, Manifest, TestResult, Variant, check_
 from DistillSegLib.networks import count_parameters, smallest_size
 from DistillSegLib.package import read_package, write_package
 from DistillSegLib.records import from_dict
+from DistillSegLib.runtime import Session
 from DistillSegLib.training.cache import open_cache
 from DistillSegLib.training.checkpoints import load_specialised
 from DistillSegLib.training.folder import checkpoint_of
 from DistillSegLib.training.plan import Plan
 from DistillSegLib.training.validation import single_pass
-from DistillSegLib.windows import Size, per_axis
+from DistillSegLib.windows import Shape, Size, per_axis
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ def build_package(
             log.warning("The model holds operators that run slowly: %s.", ", ".join(slow))
         model = path.read_bytes()
         bytes_per_voxel = measure_memory(path, len(plan.channels), net.multiple)
+        halo = _halo(net, path, len(plan.channels), net.stride if coarse else 1)
     shape = check_shape(plan.window, multiple=net.multiple, minimum=smallest_size(net))
     window = check_window(len(plan.channels), shape)
     with torch.no_grad():
@@ -103,7 +106,7 @@ def build_package(
         bytes_per_voxel=bytes_per_voxel,
     )
     tolerance = TOLERANCE * max(1.0, float(np.abs(logits).max()))
-    manifest = _manifest(config, checkpoint, plan, labels, net, variant, tolerance, test)
+    manifest = _manifest(config, checkpoint, plan, labels, net, variant, tolerance, test, halo)
     with replacing(out) as temporary:
         write_package(
             temporary,
@@ -146,6 +149,15 @@ def measure_memory(path: Path, channels: int, multiple: Size) -> float:
     edges[1] = max(edges[1], edges[0] + step)
     small, large = (_peak_bytes(path, (1, channels, edge, edge, edge)) for edge in edges)
     return max((large - small) / (edges[1] ** 3 - edges[0] ** 3), 4.0 * channels)
+
+
+def _halo(net: nn.Module, path: Path, channels: int, stride: int) -> Shape | None:
+    """How far the exported network sees, where a volume may pass through it in parts."""
+    if not single_pass(net):
+        return None
+    session = Session(path, engine="onnxruntime")
+    sizes = {"multiple": net.multiple, "minimum": smallest_size(net)}
+    return measure_reach(session, channels=channels, stride=stride, **sizes)
 
 
 _CHILD = """
@@ -208,6 +220,7 @@ def _manifest(
     variant: Variant,
     tolerance: float,
     test: TestResult | None,
+    halo: Shape | None,
 ) -> Manifest:
     return Manifest(
         format=FORMAT,
@@ -227,6 +240,7 @@ def _manifest(
         variants=(variant,),
         scope=plan.scope,
         tolerance=tolerance,
+        halo=halo,
         licence=config.licence,
         attribution=config.attribution,
         intended_use=config.intended_use,

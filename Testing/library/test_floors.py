@@ -22,20 +22,20 @@ FLOORS = [
     {"errors", "machine", "pictures", "places", "quiet"},  # floor 0: words, numbers, space
     {"records", "labels", "files", "geometry", "regions", "headers"},
     # 1: images and masks
-    {"confidence", "dicom", "metrics", "sampling", "upsampling", "windows"},
+    {"body", "confidence", "dicom", "metrics", "sampling", "upsampling", "windows"},
     {"preprocessing", "scope"},
     {"images", "nomenclature", "postprocessing"},
     {"segmentations", "manifest"},
     {"datasets"},
     {
         "disagreement",
-        "estimates",
         "inputs",
         "matching",
         "package",
+        "passes",
         "runtime",
     },  # 2: what is run, and on what
-    {"inference"},  # 3
+    {"estimates", "inference"},  # 3
     {"catalogue", "comparison", "evaluation", "batch"},  # 4: what is done with results
     {"corrections", "exports", "figures", "findings", "thumbnails"},
     {"report"},

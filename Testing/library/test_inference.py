@@ -318,7 +318,7 @@ def test_a_single_pass_that_runs_out_of_memory_is_done_again_in_windows(
     with caplog.at_level(logging.WARNING):
         found = labels(segmenter.segment(phantom()))
     np.testing.assert_array_equal(found, expected_labels(phantom()))
-    assert "going on with windows" in caplog.text
+    assert "going on in parts" in caplog.text
     monkeypatch.setattr(inference, "sliding_window", too_large)
     with pytest.raises(DistillSegError, match="not enough memory"):
         segmenter.segment(phantom())
