@@ -91,7 +91,16 @@ def _sentence(problem: Exception) -> str:
 
 def _parser() -> Parser:
     # here, so that Ctrl-C during these imports is heard like any other
-    from DistillSegLib.commands import compare, demo, evaluate, export, packages, segment, train
+    from DistillSegLib.commands import (
+        benchmark,
+        compare,
+        demo,
+        evaluate,
+        export,
+        packages,
+        segment,
+        train,
+    )
 
     parser = Parser(
         prog="distillseg",
@@ -101,7 +110,7 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"distillseg {__version__}")
     parser.set_defaults(run=lambda options: parser.print_help(), debug=False)
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
-    for command in (demo, segment, compare, packages, train, evaluate, export):
+    for command in (demo, segment, compare, packages, train, evaluate, export, benchmark):
         command.add(commands)
     return parser
 
