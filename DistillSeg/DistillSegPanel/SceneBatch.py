@@ -11,10 +11,20 @@ from slicer.i18n import tr as _
 
 from DistillSegLib.errors import DistillSegError
 from DistillSegPanel import Outputs
-from DistillSegPanel.BatchTable import BEFORE, DONE, FAILED, LEFT, RUNNING, WAITING, Case
+from DistillSegPanel.BatchTable import (
+    BEFORE,
+    DONE,
+    FAILED,
+    LEFT,
+    RUNNING,
+    SKIPPED,
+    WAITING,
+    Case,
+)
 from DistillSegPanel.Calls import packageOf
 from DistillSegPanel.Install import InstallError
 from DistillSegPanel.Nodes import NodeError
+from DistillSegPanel.SceneCases import casesOfScene
 from DistillSegPanel.Worker import Progress
 
 log = logging.getLogger(__name__)
@@ -25,30 +35,26 @@ class SceneBatch:
 
     def __init__(self, work, *, onNews, onProgress, onEnd):
         self.work = work
-        self._waiting, self._total = [], 0  # (node, its name in the table)
+        self._waiting, self._total = [], 0  # (volumes, their name in the table)
         self._call, self._enough, self._cancelled = None, False, False
         self._onNews, self._onProgress, self._onEnd = onNews, onProgress, onEnd
 
     def start(self, call, resume):
         """Begin and return at once; raises what stands in the way of all volumes."""
         package = packageOf(call.model)
-        if len(package.manifest.channels) > 1:
-            raise NodeError(
-                _(
-                    "'{model}' takes {count} images of a patient, and the scene does not say which "
-                    "belong together; use a folder."
-                ).format(model=package.manifest.id, count=len(package.manifest.channels))
-            )
-        volumes = volumesOfScene()
-        if not volumes:
+        cases = casesOfScene(package.manifest.channels)
+        if not cases:
             raise NodeError(_("There is no volume in the scene; load some."))
         self._call = call
         model = f"{package.manifest.id}@{package.manifest.version}"
-        for node, name in zip(volumes, uniqueNames(volumes)):
-            isDone = resume and hasOutput(node, model)
-            self._news(name, BEFORE if isDone else WAITING)
-            if not isDone:
-                self._waiting.append((node, name))
+        for case in cases:
+            if case.reason:
+                self._news(case.name, SKIPPED, case.reason)
+            elif resume and hasOutput(case.volumes[0], model):
+                self._news(case.name, BEFORE)
+            else:
+                self._news(case.name, WAITING)
+                self._waiting.append((case.volumes, case.name))
         self._total = len(self._waiting)
         self._next()
 
@@ -64,12 +70,12 @@ class SceneBatch:
     def _next(self):
         """Begin the next volume that can be begun, or end."""
         while self._waiting and not self._enough:
-            node, name = self._waiting.pop(0)
-            if node.GetScene() is not slicer.mrmlScene:
+            volumes, name = self._waiting.pop(0)
+            if any(node.GetScene() is not slicer.mrmlScene for node in volumes):
                 self._news(name, FAILED, _("It was removed from the scene."))
                 continue
             try:
-                self._begin(node, name)
+                self._begin(volumes, name)
                 return
             except InstallError as problem:
                 self._news(name, LEFT)
@@ -79,7 +85,7 @@ class SceneBatch:
                 self._news(name, FAILED, str(problem))
         self._end(None)
 
-    def _begin(self, node, name):
+    def _begin(self, volumes, name):
         self._news(name, RUNNING)
         sentence = _("Segmenting '{name}' …").format(name=name)
         done = self._total - len(self._waiting) - 1
@@ -89,7 +95,7 @@ class SceneBatch:
             self._onProgress(Progress(share, sentence))
 
         self.work.segmentInBackground(
-            replace(self._call, volumes=(node,), output=None, roi=None),
+            replace(self._call, volumes=volumes, output=None, roi=None),
             onDone=lambda output: self._done(name),
             onError=lambda problem: self._failed(name, problem),
             onCancelled=lambda: self._stopped(name),
@@ -117,7 +123,7 @@ class SceneBatch:
             self._next()
 
     def _end(self, problem):
-        for _node, name in self._waiting:
+        for _volumes, name in self._waiting:
             self._news(name, LEFT)
         self._waiting = []
         self._onEnd(problem)
@@ -126,27 +132,9 @@ class SceneBatch:
         self._onNews(Case(name, status, seconds, note))
 
 
-def volumesOfScene():
-    """Images that a user sees in the lists of volumes; no label maps, no colours."""
-    return [
-        node
-        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors()
-    ]
-
-
 def hasOutput(volumeNode, model):
     """Whether the very model has segmented a volume already."""
     return any(
         Outputs.modelOf(node) == model and Outputs.volumeOf(node) is volumeNode
         for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     )
-
-
-def uniqueNames(nodes):
-    """A name for each node: its own, with the id where two share one."""
-    names = [node.GetName() or "" for node in nodes]
-    return [
-        name if names.count(name) == 1 else f"{name} ({node.GetID()})"
-        for node, name in zip(nodes, names)
-    ]

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
 import slicer
 from DistillSegPanel import Outputs
 from DistillSegPanel.BatchTable import BEFORE, DONE, FAILED, LEFT, SKIPPED, WAITING
+from DistillSegPanel.SceneCases import channelIn
 from PanelCase import FAST, SAMPLE, PanelCase, needsEngine
 
-from DistillSegLib import Segmenter
+from DistillSegLib import Segmenter, install_package, load_package
 from DistillSegLib.batch import TABLE
+from DistillSegLib.package import write_package
 from DistillSegLib.segmentations import read_segmentation
+
+# ONNX of one convolution of 1 x 1 x 1 from two channels a, b to the logits 0, a - b - 1, b - a - 1.
+DIFFERENCE = base64.b64decode(
+    "CAg6tQEKGwoFaW1hZ2UKAXcKAWISBmxvZ2l0cyIEQ29udhIBdCopCAMIAggBCAEIARABQgF3ShgAAAAAAAAAAAAAgD8A"
+    "AIC/AACAvwAAgD8qFQgDEAFCAWJKDAAAAAAAAIC/AACAv1onCgVpbWFnZRIeChwIARIYCgMSAW4KAggCCgMSAWQKAxIB"
+    "aAoDEgF3YigKBmxvZ2l0cxIeChwIARIYCgMSAW4KAggDCgMSAWQKAxIBaAoDEgF3QgQKABAR"
+)
 
 
 class BatchCase(PanelCase):
@@ -195,6 +206,75 @@ class SceneTest(BatchCase):
         self.ui.batchButton.click()
         self.wait()
         self.assertEqual(self.statuses(), {"first": DONE, "second": LEFT, "third": LEFT})
+
+    def test_the_volumes_of_a_patient_are_segmented_together(self):
+        self.panel.parameters.model = self.twoChannels()
+        self.panel.parameters.forceScope = True
+        for name in ("anna FLAIR", "anna_t1", "bert T1", "bert FLAIR", "carl T1"):
+            self.shifted(name)
+        hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+        study = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), "dora")
+        for name in ("t1 mprage", "space flair"):
+            hierarchy.SetItemParent(hierarchy.GetItemByDataNode(self.shifted(name)), study)
+        self.run_()
+        statuses = {"anna": DONE, "bert": DONE, "carl": SKIPPED, "dora": DONE}
+        self.assertEqual(self.statuses(), statuses, self.batch.table.cases)
+        self.assertIn("T1: 1, FLAIR: 0", self.batch.table.cases["carl"].note)
+        for name in ("anna_t1", "bert T1", "t1 mprage"):
+            volume = slicer.util.getNode(name)
+            node = Outputs.outputFor(volume, "two")
+            masks = [
+                slicer.util.arrayFromSegmentBinaryLabelmap(node, f"DistillSeg_{number}", volume)
+                for number in (1, 2)
+            ]
+            difference = slicer.util.arrayFromVolume(volume) > 500  # where T1 is brighter
+            np.testing.assert_array_equal(masks[0] > 0, difference)
+            self.assertTrue((masks[1] > 0).any())
+
+    def shifted(self, name):
+        """A volume with a bright box; in another place for T1 than for FLAIR."""
+        voxels = np.random.default_rng(2).uniform(0, 50, (30, 32, 34)).astype(np.float32)
+        first = 4 if "t1" in name.lower() else 18
+        voxels[8:20, 8:24, first : first + 9] = 1000
+        node = slicer.util.addVolumeFromArray(voxels, name=name)
+        slicer.app.processEvents()
+        return node
+
+    def twoChannels(self):
+        """Installs a model that finds where one channel is brighter than the other."""
+        bundled = load_package(FAST.replace("@", "-")).manifest
+        fixed = replace(
+            bundled.preprocessing.intensity[0], scheme="fixed", clip=(0, 1000), mean=0, std=100
+        )
+        manifest = replace(
+            bundled,
+            id="two",
+            channels=("T1", "FLAIR"),
+            preprocessing=replace(
+                bundled.preprocessing, spacing_mm=(1, 1, 1), intensity=(fixed, fixed)
+            ),
+            scope=replace(bundled.scope, intensity=bundled.scope.intensity * 2),
+            variants=(replace(bundled.variants[0], stride=1, size_bytes=len(DIFFERENCE)),),
+        )
+        window = np.random.default_rng(0).uniform(0, 10, (1, 2, *manifest.window))
+        window = window.astype(np.float32)
+        gap = window[:, :1] - window[:, 1:]
+        path = write_package(
+            self.home / "two.distillseg",
+            manifest,
+            card="# Difference\n\nFor tests.\n",
+            models={manifest.variants[0].file: DIFFERENCE},
+            window=window,
+            logits={manifest.variants[0].name: np.concatenate([0 * gap, gap - 1, -gap - 1], 1)},
+        )
+        install_package(path)
+        return "two@1.0.0"
+
+    def test_the_longest_channel_in_a_name_is_meant(self):
+        channels = ("T1", "T1c", "FLAIR")
+        self.assertEqual(channelIn("anna_T1C.x", channels), ("T1c", "anna x"))
+        self.assertEqual(channelIn("T1", channels), ("T1", ""))
+        self.assertEqual(channelIn("anna", channels), (None, "anna"))
 
     def test_an_empty_scene_is_one_sentence(self):
         self.run_()
