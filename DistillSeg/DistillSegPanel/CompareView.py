@@ -41,9 +41,13 @@ class CompareView:
         self.distances = DistanceMap.DistanceMap(panel, self.onDistances)
         self.comparison = self.a = self.b = None
         self._ids = ([], [])
-        self._plane, self._opacity = "axial", 0.7
         self._onMoved, self._onLeft = onMoved, onLeft
         self._timer = self._plot = None
+
+    @property
+    def plane(self):
+        """Along which A and B are cut: "axial", "coronal" or "sagittal"."""
+        return self.panel.parameters.comparePlane
 
     def use(self, comparison, a, b, ids):
         """What is to be shown: A, B and the IDs of their segments as they were compared."""
@@ -64,7 +68,8 @@ class CompareView:
         for node in (self.a, self.b):
             if Outputs.modelOf(node):  # others' are left as they are
                 showSurfaces(node)
-        Layout.setBackground(self._volume(), self._plane)
+        self.display.style = self.panel.parameters.compareStyle
+        Layout.setBackground(self._volume(), self.plane)
         self._showDifference(None)
         if not wasOpen:
             slicer.app.layoutManager().connect("layoutChanged(int)", self.onLayout)
@@ -96,7 +101,7 @@ class CompareView:
 
     def choose(self, row, index=None):
         """Show one structure alone, at its worst slice or at a given one."""
-        self.worst.start(self.comparison, row, self._plane)
+        self.worst.start(self.comparison, row, self.plane)
         if index is not None and index >= 0:
             self.worst.goTo(index)
         parameters = self.panel.parameters
@@ -115,25 +120,19 @@ class CompareView:
         self.worst.step(by)
         self._moved()
 
-    def setPlane(self, plane):
-        """Cut along "axial", "coronal" or "sagittal"."""
-        self._plane = plane
+    def turn(self):
+        """Another plane was chosen."""
         if self.isOpen:
-            Layout.setPlane(plane, self._volume())
+            Layout.setPlane(self.plane, self._volume())
         if self.worst.row is not None:
             self.choose(self.worst.row)
 
-    def setStyle(self, style):
-        """`SIDE_BY_SIDE`, `A_FILLED` or `B_FILLED`."""
-        self.display.style = style
+    def restyle(self):
+        """Another look was chosen: style, or opacity of the difference."""
+        self.display.style = self.panel.parameters.compareStyle
         if self.isOpen:
             self.display.apply()
-
-    def setDifferenceOpacity(self, opacity):
-        """0 to 1."""
-        self._opacity = opacity
-        if self.isOpen:
-            self.display.setDifferenceOpacity(opacity)
+            self.display.setDifferenceOpacity(self.panel.parameters.differenceOpacity)
 
     def showDistances(self):
         """Show what the parameters say in the view of the difference: the map, or distances."""
@@ -182,7 +181,7 @@ class CompareView:
         node = DifferenceMap.put(labelmap, self._volume(), parameters.difference)
         parameters.difference = node
         self.display.show(self.a, self.b, node)
-        self.display.setDifferenceOpacity(self._opacity)
+        self.display.setDifferenceOpacity(parameters.differenceOpacity)
 
     def _useDistances(self, node):
         self.display.distances = node is not None
@@ -193,7 +192,7 @@ class CompareView:
     def _frame(self, row):
         if row.disagreement is not None:
             center, size = self.comparison.extent_of(row)
-            width, height = (size[plane] for plane in ACROSS[self._plane])
+            width, height = (size[plane] for plane in ACROSS[self.plane])
             Layout.frame(center.tolist(), width, height)
 
     def _moved(self):

@@ -3,20 +3,16 @@
 import qt
 from slicer.i18n import tr as _
 
-from DistillSegPanel import CompareLayout as Layout
 from DistillSegPanel import ComparisonTable, DifferenceMap
-from DistillSegPanel.CompareDisplay import A_FILLED, B_FILLED, SIDE_BY_SIDE
 from DistillSegPanel.CompareEdits import CompareEdits
 from DistillSegPanel.CompareInputs import CompareInputs
 from DistillSegPanel.CompareKeys import CompareKeys
+from DistillSegPanel.CompareLooks import CompareLooks
 from DistillSegPanel.CompareRun import CompareRun
 from DistillSegPanel.CompareView import CompareView
 from DistillSegPanel.Matching import Matching, keepPairs, keptPairs
 from DistillSegPanel.MetricsTable import MetricsTable
 from DistillSegPanel.TableFiles import TableFiles
-
-PLANES = ("axial", "coronal", "sagittal")
-STYLES = (SIDE_BY_SIDE, A_FILLED, B_FILLED)
 
 
 class Comparison:
@@ -35,11 +31,11 @@ class Comparison:
         self.matching = Matching(self.ui.matchingTable, self.onPairs)
         self.inputs = CompareInputs(panel, self.ui, self.run, self.compare)
         self.table = MetricsTable(self.ui.metricsTable, self.onRow)
+        self.looks = CompareLooks(panel, self.ui, self.view)
         self.files = TableFiles(panel, self.ui, self.table)
         self.edits = CompareEdits(panel.changedSoon)
         self.keys = CompareKeys(panel.widget, self.view.step, self.ui.blinkButton.click)
         self._isEntered = False
-        self._legends = {False: self.ui.legendLabel.text, True: _legendOfDistances()}
         self._pairs = None  # of the comparison that runs
         self._shown = None  # the table node and its state that the table shows
         self._fill()
@@ -47,10 +43,6 @@ class Comparison:
 
     def _fill(self):
         ui = self.ui
-        for text in (_("Axial"), _("Coronal"), _("Sagittal")):
-            ui.planeBox.addItem(text)
-        for text in (_("Side by side"), _("A filled, B outlined"), _("B filled, A outlined")):
-            ui.styleBox.addItem(text)
         ui.matchingTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
         ui.matchingButton.collapsed = True
         ui.progressBar.hide()
@@ -62,11 +54,6 @@ class Comparison:
         ui.compareButton.connect("clicked(bool)", self.onCompareButton)
         ui.previousButton.connect("clicked(bool)", self.onPrevious)
         ui.nextButton.connect("clicked(bool)", self.onNext)
-        ui.planeBox.connect("activated(int)", self.onPlane)
-        ui.styleBox.connect("activated(int)", self.onStyle)
-        ui.blinkButton.connect("toggled(bool)", self.view.setBlinking)
-        ui.opacitySlider.connect("valueChanged(double)", self.view.setDifferenceOpacity)
-        ui.distanceBox.connect("toggled(bool)", self.onDistances)
         ui.viewButton.connect("clicked(bool)", self.onViewButton)
 
     # What the panel calls
@@ -147,17 +134,6 @@ class Comparison:
 
     def onNext(self, _checked=False):
         self.view.step(1)
-
-    def onPlane(self, index):
-        self.view.setPlane(PLANES[index])
-
-    def onStyle(self, index):
-        self.view.setStyle(STYLES[index])
-
-    def onDistances(self, isOn):
-        if self.panel.parameters is not None and not self.panel.updating:
-            self.panel.parameters.showDistances = isOn
-            self.view.showDistances()
 
     def onViewButton(self, _checked=False):
         """Leave the views, or show them again."""
@@ -276,12 +252,8 @@ class Comparison:
             else _("Choose A and B first; any two segmentations of the scene.")
         )
         ui.progressBar.setVisible(isActive)
-        for widget in (ui.previousButton, ui.nextButton, ui.blinkButton, ui.planeBox, ui.styleBox):
-            widget.enabled = view.isOpen
-        ui.opacitySlider.enabled = view.isOpen
-        ui.distanceBox.enabled = view.isOpen
-        ui.distanceBox.checked = parameters.showDistances
-        ui.legendLabel.text = self._legends[parameters.showDistances]
+        ui.previousButton.enabled = ui.nextButton.enabled = view.isOpen
+        self.looks.update(parameters)
         self.files.update()
         ui.viewButton.enabled = view.comparison is not None
         ui.viewButton.text = _("Leave views") if view.isOpen else _("Show views")
@@ -289,11 +261,3 @@ class Comparison:
         if view.comparison is None:
             ui.sliceLabel.text = ""
             ui.notesLabel.hide()
-
-
-def _legendOfDistances():
-    """That of the difference is in the `.ui`."""
-    blue, orange = (
-        f'<span style="color:{color}">■</span>' for color in (Layout.BLUE, Layout.ORANGE)
-    )
-    return f"{blue} {_('inside A')} {orange} {_('outside, 5 mm')}"

@@ -35,6 +35,7 @@ class Parameters:
     toleranceMm: of the surface Dice.
     comparing: whether the comparison's layout is open.
     comparedStructure, comparedSlice: what is shown in it.
+    comparePlane, compareStyle, differenceOpacity: how it is shown.
     showDistances: whether distances to A take the place of the difference of A and B.
     """
 
@@ -63,5 +64,8 @@ class Parameters:
     comparisonTable: vtkMRMLTableNode
     comparisonChart: vtkMRMLPlotChartNode
     difference: vtkMRMLSegmentationNode
+    comparePlane: Annotated[str, Choice(["axial", "coronal", "sagittal"])] = "axial"
+    compareStyle: Annotated[str, Choice(["sideBySide", "aFilled", "bFilled"])] = "sideBySide"
+    differenceOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.7
     showDistances: bool = False
     distances: vtkMRMLScalarVolumeNode

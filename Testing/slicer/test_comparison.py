@@ -284,7 +284,7 @@ class ComparisonTest(CompareCase):
 
     def anotherPlaneTurnsAllViews(self):
         self.ui.planeBox.setCurrentIndex(1)
-        self.section.onPlane(1)  # `activated` comes from the user alone
+        self.section.looks.onPlane(1)  # `activated` comes from the user alone
         worst = self.section.view.worst
         self.assertEqual(worst.plane, "coronal")
         areas = worst.row.disagreement.areas_mm2["coronal"]
@@ -310,11 +310,11 @@ class ComparisonTest(CompareCase):
         self.assertEqual(shown(), [[True, False], [False, True]])
         self.assertEqual([d.GetVisibility2DFill() for d in displays], [1, 0])
         self.assertEqual(displays[1].GetSliceIntersectionThickness(), 3)
-        self.section.onStyle(2)
+        self.section.looks.onStyle(2)
         self.assertEqual(shown(), [[True, True], [True, True]])
         self.assertEqual([d.GetVisibility2DFill() for d in displays], [0, 1])
         self.screenshot("compare-overlaid")
-        self.section.onStyle(0)
+        self.section.looks.onStyle(0)
         self.ui.blinkButton.checked = True
         seen = set()
 
@@ -433,7 +433,9 @@ class ComparisonTest(CompareCase):
 
     def test_a_saved_scene_comes_back_with_table_views_and_slice(self):
         self.runReference()
-        self.section.onPlane(0)
+        self.section.looks.onPlane(2)
+        self.section.looks.onStyle(1)
+        self.ui.opacitySlider.value = 0.4
         self.ui.metricsTable.selectRow(1)
         self.ui.nextButton.click()
         name, shown = self.panel.parameters.comparedStructure, self.panel.parameters.comparedSlice
@@ -442,6 +444,8 @@ class ComparisonTest(CompareCase):
         self.assertTrue(slicer.util.saveScene(path))
         slicer.mrmlScene.Clear()
         self.waitUntil(lambda: not self.section.view.isOpen)
+        self.settle()
+        self.assertEqual((self.ui.planeBox.currentIndex, self.ui.styleBox.currentIndex), (0, 0))
         slicer.util.loadScene(path)
         self.assertEqual(
             [r["structure"] for r in self.section.table.rows], [r["structure"] for r in rows]
@@ -454,6 +458,9 @@ class ComparisonTest(CompareCase):
         parameters = self.panel.parameters
         self.assertEqual((parameters.comparedStructure, parameters.comparedSlice), (name, shown))
         np.testing.assert_allclose(self.offsets(), offsets, atol=1e-3)
+        self.assertEqual({n.GetOrientation() for n in CompareLayout.sliceNodes()}, {"Sagittal"})
+        self.assertEqual((self.ui.planeBox.currentIndex, self.ui.styleBox.currentIndex), (2, 1))
+        self.assertAlmostEqual(ownDisplay(parameters.difference, "D").GetOpacity2DFill(), 0.4)
         displays = slicer.util.getNodesByClass("vtkMRMLSegmentationDisplayNode")
         ours = sorted(d.GetAttribute("DistillSeg.Comparison") or "" for d in displays)
         self.assertEqual([each for each in ours if each], ["A", "B", "D"])
