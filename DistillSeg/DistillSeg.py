@@ -137,7 +137,8 @@ class DistillSegLogic(ScriptedLoadableModuleLogic):
     def segment(self, volumeNode, model, roiNode=None, outputNode=None, **options):
         """Segment a volume (or a list, one for each channel) and return the segmentation node.
 
-        Options: forceScope, threads, engine, onProgress, cancelled; see `DistillSegPanel.Logic`.
+        Options: forceScope, threads, engine, naming, cleanUp, confidenceMap, onProgress, cancelled;
+        see `DistillSegPanel.Logic`.
         """
         return self.work.segment(volumeNode, model, roiNode, outputNode, **options)
 

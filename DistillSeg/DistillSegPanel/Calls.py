@@ -3,7 +3,7 @@
 A `Call` names nodes and can be repeated; a `Request` has their voxels copied and needs no scene.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import SimpleITK as sitk
 import slicer
@@ -12,9 +12,11 @@ from slicer.i18n import tr as _
 from DistillSegLib.estimates import Estimate, estimate, keep_speed, known_speed, speed_of_run
 from DistillSegLib.inference import Segmenter
 from DistillSegLib.machine import physical_cores
+from DistillSegLib.nomenclature import renamed
 from DistillSegLib.package import ModelPackage, load_package
 from DistillSegLib.regions import Region
 from DistillSegLib.scope import MUCH_LARGER
+from DistillSegPanel.CleanUp import cleaned
 from DistillSegPanel.Nodes import NodeError, fieldOfViewMm
 
 MODEL_BOX = "modelBox"  # the remedy of a volume much larger than those of training
@@ -31,6 +33,9 @@ class Call:
         output: the node to write to, or None.
         forceScope: go on although the image is much larger than those of training.
         threads: 0 leaves one core to the rest of the computer.
+        naming: of the segments, see `nomenclature.renamed`.
+        cleanUp: what is taken away beside each structure, see `CleanUp.cleaned`.
+        confidenceMap: whether a volume says how sure the network was of each voxel.
     """
 
     volumes: tuple
@@ -40,6 +45,15 @@ class Call:
     forceScope: bool = False
     threads: int = 0
     engine: str = "auto"
+    naming: str = "model"
+    cleanUp: str = "none"
+    confidenceMap: bool = False
+
+
+# What a call says beside its nodes and model: the name of each option and its default.
+OPTIONS = tuple(
+    each for each in fields(Call) if each.name not in ("volumes", "model", "roi", "output")
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,7 @@ class Request:
             list(self.images),
             region=self.region,
             force_scope=self.call.forceScope,
+            confidence_map=self.call.confidenceMap,
             on_progress=lambda share: report(share, _sentenceAt(share)),
             cancelled=cancelled,
         )
@@ -75,7 +90,8 @@ class Request:
             self.package.manifest, segmenter.variant, **self.size, seconds=segmentation.seconds
         )
         keep_speed(speed, self.package.manifest.name, segmenter.engine)
-        return segmentation
+        named = replace(segmentation, labels=renamed(segmentation.labels, self.call.naming))
+        return cleaned(named, self.call.cleanUp)
 
     def isWanted(self):
         """Whether its volumes and output are still in the scene; main thread."""
@@ -94,7 +110,7 @@ class Segmenters:
         """A `Segmenter` for a call."""
         key = (package.path, package.manifest.name, call.threads, call.engine)
         if self._key != key:
-            threads = call.threads or max(0, physical_cores() - 1)
+            threads = threadsFor(call.threads)
             self._segmenter = Segmenter(package, threads=threads, engine=call.engine)
             self._key = key
         return self._segmenter
@@ -102,6 +118,12 @@ class Segmenters:
     def clear(self):
         """Let go of the model and its memory."""
         self._key = self._segmenter = None
+
+
+def threadsFor(wanted):
+    """Threads of a run: what is wanted, otherwise all cores but one; 0 leaves it to the engine."""
+    cores = physical_cores()
+    return wanted or (max(1, cores - 1) if cores else 0)
 
 
 def packageOf(model):
@@ -186,12 +208,10 @@ def pythonOf(call):
         arguments.append(f"roiNode={_nodeText(call.roi)}")
     if call.output is not None:
         arguments.append(f"outputNode={_nodeText(call.output)}")
-    if call.forceScope:
-        arguments.append("forceScope=True")
-    if call.threads:
-        arguments.append(f"threads={call.threads}")
-    if call.engine != "auto":
-        arguments.append(f'engine="{call.engine}"')
+    for option in OPTIONS:
+        value = getattr(call, option.name)
+        if value != option.default:
+            arguments.append(f"{option.name}={value!r}".replace("'", '"'))
     return (
         "from DistillSeg import DistillSegLogic\n"
         f"segmentationNode = DistillSegLogic().segment({', '.join(arguments)})\n"

@@ -6,8 +6,9 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from DistillSegLib.machine import physical_cores
 from DistillSegLib.places import user_folder
+from DistillSegLib.runtime import available_engines
+from DistillSegPanel.Calls import threadsFor
 from DistillSegPanel.Install import state
 from DistillSegPanel.SupportText import supportText
 
@@ -45,7 +46,8 @@ class Header:
             self.refresh()
         count = len(self.panel.modelList.packages())
         models = _("1 model") if count == 1 else _("{count} models").format(count=count)
-        self._label.text = " · ".join((self._state(), models, self._engine, _("works offline")))
+        parts = (self._state(), models, self._engine, *self._threads(), _("works offline"))
+        self._label.text = " · ".join(parts)
         self.actions["python"].enabled = self.panel.work.lastCall is not None
 
     def onCopyPython(self):
@@ -83,19 +85,27 @@ class Header:
         log.info("Documentation: %s", url)
         qt.QDesktopServices.openUrl(qt.QUrl(url))
 
+    def _threads(self):
+        """What a run is given; nothing where the engine decides or is absent."""
+        parameters = self.panel.parameters
+        count = threadsFor(parameters.threads if parameters is not None else 0)
+        if not state().isUsable or not count:
+            return ()
+        return (_("1 thread") if count == 1 else _("{count} threads").format(count=count),)
+
     def _state(self):
         return _("Working") if self.panel.busy else _("Ready")
 
 
 def engineText():
-    """Such as "onnxruntime 1.23 on CPU, 7 threads"."""
+    """Such as "onnxruntime 1.23 on CPU"."""
     engine = state()
     if not engine.isUsable:
         return _("engine not installed yet")
-    threads = max(1, physical_cores() - 1)
-    count = _("1 thread") if threads == 1 else _("{threads} threads").format(threads=threads)
     version = ".".join(engine.version.split(".")[:2])
-    return _("onnxruntime {version} on CPU, {count}").format(version=version, count=count)
+    if "openvino" in available_engines():
+        return _("onnxruntime {version} and OpenVINO on CPU").format(version=version)
+    return _("onnxruntime {version} on CPU").format(version=version)
 
 
 def _copy(text):

@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 
 from DistillSegLib.comparison import Comparison, compare
 from DistillSegLib.errors import Cancelled
-from DistillSegPanel import Outputs
+from DistillSegPanel import ConfidenceMap, Outputs
 from DistillSegPanel.Calls import (
     Call,
     Request,
@@ -58,11 +58,9 @@ class Logic:
         roiNode=None,
         outputNode=None,
         *,
-        forceScope=False,
-        threads=0,
-        engine="auto",
         onProgress=None,
         cancelled=None,
+        **options,
     ):
         """Segment a volume and return the segmentation node; blocks until it is there.
 
@@ -72,13 +70,14 @@ class Logic:
             roiNode: a box of the Markups module; nothing is found outside of it.
             outputNode: where to; by default the model's earlier output if nobody edited it, or a
                 new node.
+            options: forceScope, threads, engine, naming, cleanUp, confidenceMap; see `Call`.
             onProgress: told a `Progress` (fraction, sentence, secondsLeft).
             cancelled: asked often; if true, `Cancelled` is raised.
 
         Raises:
             DistillSegError: what stands in the way, in one sentence.
         """
-        call = Call(asTuple(volumeNode), model, roiNode, outputNode, forceScope, threads, engine)
+        call = Call(asTuple(volumeNode), model, roiNode, outputNode, **options)
         request = self.prepare(call)
         segmentation = runAndWait(
             request.run,
@@ -148,6 +147,8 @@ class Logic:
         node = Outputs.put(
             segmentation, request.call.volumes[0], request.model, request.call.output
         )
+        if segmentation.confidence_map is not None:
+            ConfidenceMap.show(segmentation.confidence_map, request.call.volumes[0], node)
         self.lastCall, self.lastSegmentation = request.call, segmentation
         return node
 

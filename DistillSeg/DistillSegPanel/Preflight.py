@@ -42,6 +42,9 @@ def callFrom(parameters, package):
         parameters.forceScope,
         parameters.threads,
         parameters.engine,
+        parameters.naming,
+        parameters.cleanUp,
+        parameters.confidenceMap,
     )
 
 

@@ -7,16 +7,15 @@ from slicer.util import VTKObservationMixin
 
 from DistillSegLib.errors import DistillSegError
 from DistillSegPanel import Outputs, Preflight
+from DistillSegPanel.Advanced import Advanced
 from DistillSegPanel.Calls import sizeText
 from DistillSegPanel.Inputs import Inputs
 from DistillSegPanel.ModelTexts import numberText
 from DistillSegPanel.Nodes import checkVolume
 from DistillSegPanel.RegionRow import RegionRow
-from DistillSegPanel.Remedies import install, remedyOf
+from DistillSegPanel.Remedies import remedyOf
 from DistillSegPanel.Run import Run
 from DistillSegPanel.State import State, lookOf
-
-ENGINES = ("auto", "onnxruntime", "openvino")
 
 
 class Segment(VTKObservationMixin):
@@ -36,9 +35,7 @@ class Segment(VTKObservationMixin):
         self._followed = set()  # nodes that are observed
         self._choices = None  # that were made last
         self._told = None  # what the status sentence is about
-        for text in (_("Automatic"), "ONNX Runtime", "OpenVINO"):
-            self.ui.engineBox.addItem(text)
-        self.ui.advancedButton.collapsed = True
+        self.advanced = Advanced(panel, self.ui)
         self._connect(parent)
 
     def _connect(self, parent):
@@ -46,9 +43,6 @@ class Segment(VTKObservationMixin):
         ui.outputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onOutput)
         ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
         ui.show3DButton.connect("clicked(bool)", self.onShow3D)
-        ui.threadsBox.connect("valueChanged(int)", self.onThreads)
-        ui.engineBox.connect("activated(int)", self.onEngine)
-        ui.wheelsButton.connect("clicked(bool)", self.onWheels)
         self._shortcut = qt.QShortcut(qt.QKeySequence("Ctrl+Return"), parent)
         self._shortcut.connect("activated()", self.onShortcut)
 
@@ -84,9 +78,7 @@ class Segment(VTKObservationMixin):
         ui.outputSelector.setCurrentNode(parameters.outputSegmentation)
         ui.outputSelector.enabled = look.choices
         ui.show3DButton.setSegmentationNode(parameters.outputSegmentation)
-        ui.threadsBox.value = parameters.threads
-        ui.engineBox.currentIndex = ENGINES.index(parameters.engine)
-        ui.advancedButton.enabled = look.choices
+        self.advanced.update(parameters, look.choices)
         ui.segmentButton.text = look.button
         ui.segmentButton.enabled = look.isEnabled
         ui.segmentButton.toolTip = look.toolTip
@@ -140,27 +132,10 @@ class Segment(VTKObservationMixin):
         if self._isChoice() and self.panel.parameters.outputSegmentation is not None:
             self.panel.parameters.show3D = isShown
 
-    def onThreads(self, count):
-        """Cores that the network may use."""
-        if self._isChoice():
-            self.panel.parameters.threads = count
-
-    def onEngine(self, index):
-        """What runs the network."""
-        if self._isChoice():
-            self.panel.parameters.engine = ENGINES[index]
-
     def onAnyway(self):
         """Segment in spite of what the panel warns of, until something else is chosen."""
         self.panel.parameters.forceScope = True
         self.onSegmentButton()
-
-    def onWheels(self, _checked=False):
-        """Install the engine from a folder of wheels."""
-        title = _("Folder with the wheels of onnxruntime")
-        folder = qt.QFileDialog.getExistingDirectory(self.ui.wheelsButton, title)
-        if folder:
-            install(self.panel, folder)
 
     def onProgress(self, progress):
         """Called 20 times a second while it runs."""

@@ -3,6 +3,8 @@
 Main thread only.
 """
 
+import hashlib
+
 import numpy as np
 import SimpleITK as sitk
 import slicer
@@ -120,6 +122,15 @@ def sameMask(nodeA, nodeB, segmentId):
         return False
     a, b = (vtk_to_numpy(mask.GetPointData().GetScalars()) for mask in masks)
     return bool(np.array_equal(a != 0, b != 0))
+
+
+def digestOf(segmentationNode, segmentId):
+    """What tells a segment's voxels from others."""
+    mask = _cropped(segmentationNode, segmentId)
+    if mask.IsEmpty():
+        return "empty"
+    voxels = vtk_to_numpy(mask.GetPointData().GetScalars()) != 0
+    return hashlib.sha256(repr(mask.GetExtent()).encode() + voxels.tobytes()).hexdigest()
 
 
 def checkSegmentation(segmentationNode):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from unittest import mock
 
 import qt
 import slicer
@@ -16,6 +18,36 @@ class FrameTest(PanelCase):
         text = self.panel.ui.engineLabel.text
         for words in ("Ready", "2 models", "onnxruntime", "thread", "works offline"):
             self.assertIn(words, text)
+
+    def test_the_header_says_how_many_threads_a_run_is_given(self):
+        self.panel.parameters.threads = 3
+        self.assertIn("3 threads", self.panel.ui.engineLabel.text)
+        self.panel.parameters.threads = 0
+        with mock.patch("DistillSegPanel.Calls.physical_cores", lambda: 8):
+            self.panel.changed()
+            self.assertIn("7 threads", self.panel.ui.engineLabel.text)
+        with mock.patch("DistillSegPanel.Calls.physical_cores", lambda: 0):  # nobody knows
+            self.panel.changed()
+            self.assertNotIn("thread", self.panel.ui.engineLabel.text)
+
+    def test_the_folder_of_added_models_is_made_and_opened(self):
+        opened = []
+        with mock.patch.object(qt.QDesktopServices, "openUrl", opened.append):
+            self.panel.header.actions["folder"].trigger()
+        self.assertEqual(Path(opened[0].toLocalFile()), self.home / "Models")
+        self.assertTrue((self.home / "Models").is_dir())
+
+    def test_a_folder_that_cannot_be_made_is_named(self):
+        (self.home / "Models").write_text("a file in its place")
+        with mock.patch.object(qt.QDesktopServices, "openUrl", self.fail):
+            self.panel.header.actions["folder"].trigger()
+        self.assertIn(f"'{self.home / 'Models'}' cannot be made", self.panel.said)
+
+    def test_the_documentation_is_the_page_of_the_module(self):
+        opened = []
+        with mock.patch.object(qt.QDesktopServices, "openUrl", opened.append):
+            self.panel.header.actions["documentation"].trigger()
+        self.assertIn("distillseg", opened[0].toString().lower())
 
     def test_no_section_is_wider_than_the_panel(self):
         self.assertLessEqual(self.panel.widget.minimumSizeHint.width(), 400)

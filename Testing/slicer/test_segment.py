@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
 import qt
+import SimpleITK as sitk
 import slicer
 import vtk
-from DistillSegPanel import Outputs
+from DistillSegPanel import ConfidenceMap, Install, Outputs
 from DistillSegPanel.Calls import Call
 from DistillSegPanel.Parameters import RegionKind
 from DistillSegPanel.Remedies import ownBox
 from DistillSegPanel.State import MOVES, Machine, State, lookOf
-from PanelCase import FAST, REFERENCE, PanelCase, needsEngine
+from PanelCase import FAST, REFERENCE, SAMPLE, PanelCase, needsEngine
 from vtk.util.numpy_support import vtk_to_numpy
+
+from DistillSegLib.labels import LabelTable
+from DistillSegLib.nomenclature import renamed
+from DistillSegLib.package import load_package
 
 
 class SegmentCase(PanelCase):
@@ -382,8 +391,6 @@ class RemedyTest(SegmentCase):
         self.assertTrue(self.ui.segmentButton.enabled)  # and again, for these choices
 
     def test_an_absent_engine_is_installed_with_one_click(self):
-        from DistillSegPanel import Install
-
         self.choose()
         declined = Install.InstallError("Without it no model runs.", "declined", "pip install x")
 
@@ -510,3 +517,141 @@ class RunTest(SegmentCase):
         self.assertIs(names["segmentationNode"], self.panel.parameters.outputSegmentation)
         self.panel.header.actions["python"].trigger()
         self.assertEqual(qt.QApplication.clipboard().text(), text)
+
+
+@needsEngine
+class AdvancedTest(SegmentCase):
+    def setUp(self):
+        super().setUp()
+        self.ui.advancedButton.collapsed = False
+        self.addCleanup(setattr, self.ui.advancedButton, "collapsed", True)
+
+    def pick(self, box, text):
+        box.setCurrentText(text)
+        box.activated.emit(box.currentIndex)
+
+    def names(self):
+        segmentation = self.panel.parameters.outputSegmentation.GetSegmentation()
+        count = segmentation.GetNumberOfSegments()
+        return [segmentation.GetNthSegment(number).GetName() for number in range(count)]
+
+    def specks(self):
+        """A volume with the structure twice, so that the network finds two parts of each."""
+        image = sitk.ReadImage(str(SAMPLE))
+        voxels = np.concatenate([sitk.GetArrayFromImage(image)] * 2, axis=2)
+        node = slicer.util.addVolumeFromArray(voxels, name="two")
+        self.settle()
+        return node
+
+    def test_segments_are_named_by_the_scheme_that_is_chosen(self):
+        self.choose()
+        self.segment()
+        own = ["Hippocampus, anterior", "Hippocampus, posterior"]
+        self.assertEqual(self.names(), own)
+        self.pick(self.ui.namingBox, "Standard (DICOM)")
+        standard = LabelTable(
+            tuple(
+                replace(label, terminology=label.terminology.replace("^Hippocampus", "^Hippo"))
+                for label in load_package("hippocampus-fast").manifest.labels
+            )
+        )
+        self.assertEqual(
+            [each.name for each in renamed(standard, "standard")],
+            ["Hippo, anterior", "Hippo, posterior"],
+        )
+        self.segment()
+        self.assertEqual(self.names(), own)  # DICOM's own words for these two
+        self.assertIn('naming="standard"', self.panel.logic.copyPython())
+        self.assertEqual(len(self.nodes("vtkMRMLSegmentationNode")), 2)  # the same output and raw
+
+    def test_cleaning_up_is_reversible(self):
+        self.choose(self.specks())
+        self.panel.segment.onAnyway()
+        self.waitUntil(lambda: not self.panel.busy, 60)
+        self.settle()
+        self.waitUntil(lambda: self.panel.results.findings.isCurrent, 20)
+        before = self.volumesFound()
+        self.pick(self.ui.cleanUpBox, "Keep the largest part of each")
+        self.segment()
+        node = self.panel.parameters.outputSegmentation
+        after = self.volumesFound()
+        self.assertLess(sum(after), 0.8 * sum(before))
+        self.assertEqual(Outputs.editedSegments(node), [])  # no work of the user's
+        nodes = self.nodes("vtkMRMLSegmentationNode")
+        self.segment()
+        self.assertEqual(self.nodes("vtkMRMLSegmentationNode"), nodes)
+        Outputs.reset(node)
+        self.waitUntil(lambda: self.panel.results.findings.isCurrent, 20)
+        self.settle()
+        self.waitUntil(lambda: self.panel.results.findings.isCurrent, 20)
+        for found, wanted in zip(self.volumesFound(), before):
+            self.assertAlmostEqual(found, wanted, places=6)
+
+    def test_a_confidence_map_is_a_volume_beside_the_result(self):
+        volume = self.sample()
+        self.choose(volume)
+        self.ui.confidenceBox.click()
+        self.segment()
+        output = self.panel.parameters.outputSegmentation
+        node = ConfidenceMap.mapOf(output)
+        values = slicer.util.arrayFromVolume(node)
+        self.assertEqual(values.shape, slicer.util.arrayFromVolume(volume).shape)
+        self.assertTrue(0 < values.min() < 0.9 and 0.9 < values.max() <= 1, values.min())
+        matrices = [vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()]
+        for each, matrix in zip((volume, node), matrices):
+            each.GetIJKToRASMatrix(matrix)
+        np.testing.assert_allclose(*map(slicer.util.arrayFromVTKMatrix, matrices))
+        display = node.GetDisplayNode()
+        self.assertIn(display.GetColorNode().GetName(), ConfidenceMap.COLORS)
+        self.assertEqual(display.GetWindowLevelMax(), 1.0)
+        self.assertLess(display.GetWindowLevelMin(), 0.95)
+        self.assertIs(self.panel.parameters.inputVolume, volume)
+        slicer.util.setSliceViewerLayers(background=volume, foreground=node, foregroundOpacity=0.5)
+        self.settle()
+        self.screenshot("segment-confidence")
+        volumes = self.nodes("vtkMRMLScalarVolumeNode")
+        self.segment()
+        self.assertEqual(self.nodes("vtkMRMLScalarVolumeNode"), volumes)  # renewed, not added
+
+    def test_the_engine_is_installed_from_a_folder_of_wheels(self):
+        asked = []
+        found = Install.state()
+
+        def ensure(*, wheelFolder=None):
+            asked.append(wheelFolder)
+            return found
+
+        with (
+            mock.patch.object(qt.QFileDialog, "getExistingDirectory", lambda *_: str(self.home)),
+            mock.patch("DistillSegPanel.Remedies.ensure", ensure),
+        ):
+            self.ui.wheelsButton.click()
+        self.assertEqual(asked, [str(self.home)])
+        self.assertIn(f"onnxruntime {found.version} is installed", self.panel.said)
+
+    def test_a_folder_without_wheels_is_named(self):
+        def ask(_question, *_titles):
+            return True
+
+        with (
+            mock.patch.object(qt.QFileDialog, "getExistingDirectory", lambda *_: str(self.home)),
+            mock.patch.object(slicer.util, "confirmOkCancelDisplay", ask),
+            mock.patch.object(Install, "ENGINE", "distillseg_absent_engine"),
+            mock.patch.object(Install, "REQUIREMENT", "distillseg_absent_engine>=1.0"),
+            mock.patch.object(Install, "_isTesting", lambda: False),
+            mock.patch.object(slicer.util, "pip_install", self.pip),
+        ):
+            self.ui.wheelsButton.click()
+        self.assertIn(f"in {self.home}; get the wheel that fits", self.panel.said)
+        self.panel.ui.detailsButton.click()
+        self.assertIn("--no-index", self.panel.ui.detailsLabel.text)
+
+    def pip(self, arguments):
+        """The real one, of a Python that is not Slicer's where the test runs outside of it."""
+        python = shutil.which("PythonSlicer") or sys.executable
+        done = subprocess.run(
+            [python, "-m", "pip", "install", *arguments], capture_output=True, text=True
+        )
+        print(done.stdout, done.stderr)
+        if done.returncode:
+            raise subprocess.CalledProcessError(done.returncode, "pip")
