@@ -16,7 +16,8 @@ from DistillSegPanel.Worker import QUIT_SECONDS, Worker
 
 POLL_MS = 50
 WAIT_SECONDS = 0.02
-PATIENCE_SECONDS = 0.4  # after which a cancelled worker is left to itself, its result dropped
+CANCELLING_MS = 10  # between two turns while a worker is about to stop
+PATIENCE_SECONDS = 0.3  # after which a cancelled worker is left to itself, its result dropped
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,8 @@ class Jobs:
         if self._worker is not None and self._cancelledAt is None:
             self._worker.cancel()
             self._cancelledAt = time.perf_counter()
+            if self._timer is not None:
+                self._timer.setInterval(CANCELLING_MS)
 
     def close(self):
         """Stop everything without further calls: for quitting, reloading and closing the module."""
@@ -133,8 +136,8 @@ class Jobs:
 
         if self._timer is None:
             self._timer = qt.QTimer()
-            self._timer.setInterval(POLL_MS)
             self._timer.connect("timeout()", self.poll)
+        self._timer.setInterval(POLL_MS)
         self._timer.start()
 
     def _sleep(self):

@@ -91,7 +91,9 @@ class Worker:
 
     def _sentenceAfter(self, elapsed):
         if self._expected and elapsed > LATE * max(self._expected, 2.0):
-            return _("This takes longer than expected; cancel, or wait.")
+            return _(
+                "This takes {elapsed:.0f} s instead of about {expected:.0f} s; cancel it, or wait."
+            ).format(elapsed=elapsed, expected=max(1, self._expected))
         return self._sentence
 
     def _secondsLeft(self, elapsed):
