@@ -24,7 +24,7 @@ from DistillSegLib.scope import measure, scope_of
 from DistillSegLib.segmentations import read_segmentation
 from Testing.models import LABELS, expected_labels, phantom, write_tiny_package
 
-COMMANDS = ("demo", "segment", "compare", "packages", "train", "evaluate", "export")
+COMMANDS = ("demo", "segment", "compare", "packages", "train", "evaluate", "export", "benchmark")
 
 
 @pytest.fixture
