@@ -1,0 +1,238 @@
+"""Run a study: every arm, fold and seed of its table, one after the other, stopped at any time.
+
+    python Testing/studies/study.py few-labels --data Task04_Hippocampus --work runs
+    python Testing/studies/study.py few-labels --table
+
+A study is a TOML file beside this one. Each run is `distillseg train` and `distillseg evaluate`
+with the arm's settings; what it scored on each held-out case is kept in `results/<study>/`, a small
+file for each run, and a run that has one is not repeated. A run that was killed goes on from its
+last epoch when the command is given again. Guides, such as a teacher, are trained once for each
+fold. Table and picture are made from the kept results alone, by `study_table.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from DistillSegLib.files import write_text
+from DistillSegLib.records import from_dict
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+METRICS = ("dice", "hd95_mm", "nsd")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A row of the table.
+
+    Attributes:
+        title: what the row says.
+        set: overrides of the study's recipe, as `--set` takes them; "{teacher}" becomes the
+            checkpoint of the guide of that name.
+    """
+
+    name: str
+    title: str
+    set: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A network that arms learn from: a stage of another recipe, trained once for each fold."""
+
+    recipe: str
+    stage: str
+    role: str
+    set: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared with what.
+
+    Attributes:
+        recipe: bundled, or a file beside the study's.
+        baseline: the arm that the others are tested against.
+        size: what is smaller here than it should be, and what holds for all runs; stands below the
+            table.
+    """
+
+    name: str
+    title: str
+    recipe: str
+    stage: str
+    baseline: str
+    arms: tuple[Arm, ...]
+    size: str
+    folds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    guides: dict[str, Guide] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        if self.baseline not in names or len(set(names)) != len(names):
+            raise ValueError(f"baseline is '{self.baseline}'; the arms are {', '.join(names)}.")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of one arm."""
+
+    arm: Arm
+    fold: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm.name}-f{self.fold}-s{self.seed}"
+
+
+def load_study(name: str) -> Study:
+    """The study of that name; RecipeError names an unknown key."""
+    path = HERE / f"{name}.toml"
+    return from_dict(Study, {"name": name} | tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+def queue(study: Study) -> Iterator[Run]:
+    """All runs; every arm once before any comes again, so that what is done can be compared."""
+    for seed in study.seeds:
+        for fold in study.folds:
+            for arm in study.arms:
+                yield Run(arm, fold, seed)
+
+
+def result_of(study: Study, run: Run, results: Path = RESULTS) -> Path:
+    """Where the scores of a run are kept."""
+    return results / study.name / f"{run.name}.json"
+
+
+def command(*words: object) -> None:
+    """A command of `distillseg`, in a process of its own; the same Python."""
+    subprocess.run([sys.executable, "-m", "DistillSegLib.cli", *map(str, words)], check=True)
+
+
+def recipe_path(name: str) -> Path | str:
+    """A recipe beside the studies, or the name of a bundled one."""
+    return HERE / name if name.endswith(".toml") else name
+
+
+def train_guides(study: Study, fold: int, data: Path, work: Path) -> dict[str, Path]:
+    """The folders of the guides' runs, trained now unless they are."""
+    folders = {}
+    for name, guide in study.guides.items():
+        folder = folders[name] = work / f"{name}-f{fold}"
+        if not (folder / guide.stage / f"{guide.role}.pt").is_file():
+            sets = [f"split.fold={fold}", *guide.set]
+            options = ["--data", data, "--out", folder, "--resume", "--set", *sets]
+            command("train", recipe_path(guide.recipe), *options)
+    return folders
+
+
+def train(study: Study, run: Run, data: Path, work: Path, extra: Sequence[str]) -> Path:
+    """The folder of the run, trained to its end."""
+    folders = train_guides(study, run.fold, data, work)
+    guides = study.guides
+    known = {
+        name: folder / guides[name].stage / f"{guides[name].role}.pt"
+        for name, folder in folders.items()
+    }
+    sets = [f"split.fold={run.fold}", f"seed={run.seed}", *extra]
+    for setting in run.arm.set:
+        for name, path in known.items():
+            setting = setting.replace(f"{{{name}}}", str(path))
+        sets.append(setting)
+    caches = [folder / "cache" for folder in folders.values() if (folder / "cache").is_dir()]
+    out = work / study.name / run.name
+    options = ["--data", *(caches or [data])[:1], "--out", out, "--resume", "--set", *sets]
+    command("train", recipe_path(study.recipe), *options)
+    return out
+
+
+def collect(study: Study, run: Run, folder: Path, data: Path) -> dict[str, Any]:
+    """What is kept of a run: who was scored how, and what it cost."""
+    scores = folder / "scores.json"
+    command("evaluate", folder, "--stage", study.stage, "--data", data, "--json", scores)
+    cases: dict[str, dict[str, list]] = {}
+    for row in json.loads(scores.read_text(encoding="utf-8"))["cases"]:
+        values = [None if row[key] is None else round(row[key], 4) for key in METRICS]
+        cases.setdefault(row["case"], {})[row["structure"]] = values
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    stage = summary["stages"][study.stage]
+    return {
+        "arm": run.arm.name,
+        "fold": run.fold,
+        "seed": run.seed,
+        "set": list(run.arm.set),
+        "parameters": next(iter(stage["parameters"].values())),
+        "epochs": stage["epochs"],
+        "labelled_cases": summary["provenance"]["labelled_cases"],
+        "cpu_minutes": round(stage["cpu_seconds"] / 60, 2),
+        "minutes": round(stage["seconds"] / 60, 2),
+        "machine": f"{platform.machine()}, {os.environ.get('OMP_NUM_THREADS', 'all')} threads",
+        "metrics": list(METRICS),
+        "cases": cases,
+    }
+
+
+def work_off(
+    study: Study,
+    data: Path,
+    work: Path,
+    extra: Sequence[str],
+    minutes: float,
+    results: Path = RESULTS,
+) -> bool:
+    """Do what is not done yet; whether all is, when no run was begun after the time was over."""
+    begun = time.monotonic()
+    for run in queue(study):
+        path = result_of(study, run, results)
+        if path.is_file():
+            continue
+        if time.monotonic() - begun > 60 * minutes:
+            return False
+        print(f"{study.name}: {run.name}", flush=True)
+        kept = collect(study, run, train(study, run, data, work, extra), data)
+        write_text(path, json.dumps(kept, separators=(",", ":")) + "\n")
+    return True
+
+
+def main() -> None:
+    """Run what is missing, or write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("study", choices=sorted(path.stem for path in HERE.glob("*.toml")))
+    parser.add_argument("--data", type=Path, help="folder of the data set")
+    parser.add_argument("--work", type=Path, default=Path("runs"), help="folder for the runs")
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no run after so many")
+    parser.add_argument("--set", nargs="*", default=[], help="of the machine, such as workers=0")
+    parser.add_argument("--table", action="store_true", help="only table and picture")
+    options = parser.parse_args()
+    study = load_study(options.study)
+    done = True
+    if not options.table:
+        if options.data is None:
+            parser.error("give the data set with --data, or --table")
+        done = work_off(study, options.data, options.work, options.set, options.minutes)
+    if options.table or done:
+        from study_table import publish
+
+        publish(study)
+
+
+if __name__ == "__main__":
+    main()

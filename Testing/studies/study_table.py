@@ -1,0 +1,156 @@
+"""The table and the picture of a study, from its kept results alone.
+
+    python Testing/studies/study.py few-labels --table
+
+writes `Resources/Studies/<study>.md` and `.svg`. Each case has one value for each arm, its mean
+over structures and seeds; arms are tested against the baseline on these, by Wilcoxon's signed-rank
+test. Seeds are no cases: several of them make no difference more certain than the cases allow.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plots import Series, dots
+from scipy.stats import wilcoxon
+from study import RESULTS, Study, queue, result_of
+
+from DistillSegLib.files import write_text
+
+OUT = Path(__file__).resolve().parents[2] / "Resources" / "Studies"
+HEAD = (
+    "| arm | runs | {dice} | HD95 mm | difference, points | cases better | p | parameters | "
+    "labelled cases | CPU min |"
+)
+NOTES = (
+    "Dice: mean ± standard deviation over runs of the mean over held-out cases, on the images' own "
+    "grid. Difference: to *{baseline}*, in points of a hundred, of a case's mean over structures "
+    "and runs; p: two-sided Wilcoxon signed-rank test over the cases, not corrected for the number "
+    "of rows."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm over its runs.
+
+    Attributes:
+        dice: structure -> (mean over runs of the mean over cases, standard deviation over runs).
+        by_case: case -> mean Dice over structures and runs.
+        by_run: (fold, seed) -> mean Dice over structures and cases.
+    """
+
+    title: str
+    runs: Sequence[Mapping[str, Any]]
+    dice: Mapping[str, tuple[float, float]]
+    hd95_mm: float
+    missed: int
+    by_case: Mapping[str, float]
+    by_run: Mapping[tuple[int, int], float]
+
+
+def read(study: Study, results: Path = RESULTS) -> dict[str, list[dict[str, Any]]]:
+    """Arm -> its finished runs."""
+    found: dict[str, list] = {arm.name: [] for arm in study.arms}
+    for run in queue(study):
+        path = result_of(study, run, results)
+        if path.is_file():
+            found[run.arm.name].append(json.loads(path.read_text(encoding="utf-8")))
+    return found
+
+
+def row_of(title: str, runs: Sequence[Mapping[str, Any]]) -> Row:
+    """An arm's numbers. A structure in neither mask counts nowhere; one missed has no HD95."""
+    at = {name: index for index, name in enumerate(runs[0]["metrics"])}
+    structures = list(next(iter(runs[0]["cases"].values())))
+
+    def values(run: Mapping[str, Any], metric: str, structure: str) -> list[float]:
+        every = (case[structure][at[metric]] for case in run["cases"].values())
+        return [value for value in every if value is not None]
+
+    dice = {}
+    for structure in structures:
+        means = [statistics.fmean(values(run, "dice", structure)) for run in runs]
+        dice[structure] = statistics.fmean(means), _sd(means)
+    distances = [d for run in runs for s in structures for d in values(run, "hd95_mm", s)]
+    scored = sum(len(values(run, "dice", s)) for run in runs for s in structures)
+    of_case: dict[str, list[float]] = {}
+    for run in runs:
+        for case, scores in run["cases"].items():
+            found = [s[at["dice"]] for s in scores.values() if s[at["dice"]] is not None]
+            of_case.setdefault(case, []).append(statistics.fmean(found))
+    by_run = {
+        (run["fold"], run["seed"]): statistics.fmean(
+            statistics.fmean(values(run, "dice", s)) for s in structures
+        )
+        for run in runs
+    }
+    by_case = {case: statistics.fmean(found) for case, found in of_case.items()}
+    mean_mm = statistics.fmean(distances) if distances else math.nan
+    return Row(title, runs, dice, mean_mm, scored - len(distances), by_case, by_run)
+
+
+def against(row: Row, baseline: Row) -> tuple[float, int, int, float]:
+    """(mean difference of Dice, cases better, cases, p of a two-sided signed-rank test)."""
+    shared = sorted(set(row.by_case) & set(baseline.by_case))
+    gaps = [row.by_case[case] - baseline.by_case[case] for case in shared]
+    p = float(wilcoxon(gaps).pvalue) if any(gaps) else 1.0
+    return statistics.fmean(gaps), sum(gap > 0 for gap in gaps), len(gaps), p
+
+
+def table(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """The study as Markdown; arms without a finished run are named as waiting."""
+    rows = {arm.name: row_of(arm.title, found[arm.name]) for arm in study.arms if found[arm.name]}
+    if not rows:
+        return f"### {study.title}\n\nNo run is finished.\n"
+    structures = list(next(iter(rows.values())).dice)
+    head = HEAD.format(dice=" | ".join(f"Dice {name}" for name in structures))
+    lines = [head, "|---" * (head.count("|") - 1) + "|"]
+    for name, row in rows.items():
+        cells = [row.title, str(len(row.runs))]
+        cells += [f"{mean:.4f} ± {sd:.4f}" for mean, sd in row.dice.values()]
+        cells.append(f"{row.hd95_mm:.2f}" + (f" ({row.missed} missed)" if row.missed else ""))
+        cells += _compared(row, rows.get(study.baseline), name == study.baseline)
+        first = row.runs[0]
+        minutes = statistics.fmean(run["cpu_minutes"] for run in row.runs)
+        cells += [f"{first['parameters']:,}", str(first["labelled_cases"]), f"{minutes:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    every, done = len(list(queue(study))), sum(map(len, found.values()))
+    waiting = "" if done == every else f" {every - done} of {every} runs are still to be done."
+    title = next(arm.title for arm in study.arms if arm.name == study.baseline)
+    notes = NOTES.format(baseline=title)
+    return f"### {study.title}\n\n" + "\n".join(lines) + f"\n\n{notes} {study.size}{waiting}\n"
+
+
+def _compared(row: Row, baseline: Row | None, same: bool) -> list[str]:
+    if baseline is None or same:
+        return ["", "", ""]
+    gap, better, cases, p = against(row, baseline)
+    return [f"{100 * gap:+.2f}", f"{better} of {cases}", "< 0.001" if p < 0.001 else f"{p:.3f}"]
+
+
+def picture(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Mean Dice of every run of every arm, as SVG."""
+    rows = [row_of(arm.title, found[arm.name]) for arm in study.arms if found[arm.name]]
+    series = [Series(row.title, list(row.by_run.values())) for row in rows]
+    return dots(series, "mean Dice of a run")
+
+
+def _sd(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def publish(study: Study) -> None:
+    """Write table and picture, and show the table."""
+    found = read(study)
+    text = table(study, found)
+    write_text(OUT / f"{study.name}.md", f"<!-- made by study_table.py -->\n{text}")
+    if any(found.values()):
+        write_text(OUT / f"{study.name}.svg", picture(study, found))
+    print(text)

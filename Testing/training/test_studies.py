@@ -1,0 +1,184 @@
+"""Studies: what runs, what is kept, and that the tables say what the results hold."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from scipy.stats import wilcoxon
+
+from DistillSegLib.errors import RecipeError
+from DistillSegLib.records import from_dict
+from DistillSegLib.training.recipe import load_recipe
+from Testing.datasets import write_decathlon
+
+FOLDER = Path(__file__).resolve().parents[1] / "studies"
+sys.path.insert(0, str(FOLDER))
+
+import plots  # noqa: E402
+import study as studies  # noqa: E402
+import study_table  # noqa: E402
+
+NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
+SMALL = """
+name = "small"
+precision = "32-true"
+accelerator = "cpu"
+workers = 0
+plan.window = [8, 8, 8]
+plan.batch = 2
+split.folds = 4
+[[stages]]
+name = "student"
+epochs = 1
+trained.student = { network = "unet", settings = { width = [4, 8] } }
+links.label = { term = "label" }
+"""
+ARMS = [
+    {"name": "none", "title": "alone", "set": ["split.labelled=0.5"]},
+    {
+        "name": "maps",
+        "title": "with a teacher",
+        "set": [
+            "stages.student.frozen.teacher={teacher}",
+            "stages.student.links.maps={term='prediction_maps'}",
+        ],
+    },
+]
+
+
+@pytest.fixture
+def small(tmp_path) -> studies.Study:
+    """Two arms, one fold, two seeds; the teacher is a network like the student."""
+    (tmp_path / "small.toml").write_text(SMALL)
+    recipe = str(tmp_path / "small.toml")
+    guide = {"recipe": recipe, "stage": "student", "role": "student", "set": ["seed=9"]}
+    form = {"title": "A small study", "recipe": recipe, "stage": "student", "baseline": "none"}
+    form |= {"name": "small", "arms": ARMS, "seeds": [0, 1], "guides": {"teacher": guide}}
+    return from_dict(studies.Study, form | {"size": "Far too small."})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_arm_of_every_study_makes_a_recipe(name):
+    study = studies.load_study(name)
+    for arm in study.arms:
+        sets = [re.sub(r"{\w+}", "x/y.pt", setting) for setting in arm.set]
+        recipe = load_recipe(studies.recipe_path(study.recipe), sets)
+        assert study.stage in [stage.name for stage in recipe.stages]
+        for stage in recipe.stages:
+            for link in stage.links.values():
+                link.build()
+    for guide in study.guides.values():
+        recipe = load_recipe(studies.recipe_path(guide.recipe), guide.set)
+        (stage,) = (stage for stage in recipe.stages if stage.name == guide.stage)
+        assert guide.role in stage.trained
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if (studies.RESULTS / n).is_dir()])
+def test_published_tables_are_those_of_the_kept_results(name):
+    study = studies.load_study(name)
+    text = (study_table.OUT / f"{name}.md").read_text(encoding="utf-8")
+    assert text.endswith(study_table.table(study, study_table.read(study)))
+
+
+def test_each_arm_comes_once_before_any_comes_again(small):
+    names = [run.name for run in studies.queue(small)]
+    assert names == ["none-f0-s0", "maps-f0-s0", "none-f0-s1", "maps-f0-s1"]
+
+
+def test_a_baseline_that_is_no_arm_is_named(small):
+    with pytest.raises(RecipeError, match=r"baseline is 'nothing'; the arms are none, maps\."):
+        from_dict(studies.Study, vars(small) | {"baseline": "nothing", "arms": ARMS, "guides": {}})
+
+
+def test_a_study_runs_stops_and_goes_on(small, tmp_path):
+    """Real training and evaluation, in processes of their own."""
+    results = tmp_path / "results"
+    data = write_decathlon(tmp_path / "data", cases=8)
+    work = tmp_path / "work"
+    assert not studies.work_off(small, data, work, ["devices=1"], 0, results)
+    first = small.seeds[:1]
+    one = from_dict(studies.Study, json.loads(json.dumps(_plain(small))) | {"seeds": first})
+    assert studies.work_off(one, data, work, [], 99, results)
+    kept = sorted(path.name for path in (results / "small").iterdir())
+    assert kept == ["maps-f0-s0.json", "none-f0-s0.json"]
+    result = json.loads((results / "small" / "none-f0-s0.json").read_text())
+    assert len(result["cases"]) == 2 and result["labelled_cases"] == 3
+    assert all(len(scores["Ball"]) == 3 for scores in result["cases"].values())
+    before = {path: path.stat().st_mtime_ns for path in results.rglob("*.json")}
+    assert studies.work_off(one, data, work, [], 99, results)  # nothing is left to do
+    assert before == {p: p.stat().st_mtime_ns for p in results.rglob("*.json")}
+    found = study_table.read(small, results)
+    assert "2 of 4 runs are still to be done." in study_table.table(small, found)
+
+
+def _plain(study) -> dict:
+    form = dict(vars(study))
+    form["arms"] = [vars(arm) for arm in study.arms]
+    form["guides"] = {name: vars(guide) for name, guide in study.guides.items()}
+    return form
+
+
+def result(arm: str, seed: int, *dice: float) -> dict:
+    """A run that scored cases a, b, … so on one structure; a Dice of zero has no distance."""
+    cases = {
+        chr(97 + n): {"Ball": [value, None if value == 0 else 2.0, value]}
+        for n, value in enumerate(dice)
+    }
+    form = {"arm": arm, "fold": 0, "seed": seed, "parameters": 1234, "labelled_cases": 6}
+    return form | {"cpu_minutes": 1.5, "metrics": ["dice", "hd95_mm", "nsd"], "cases": cases}
+
+
+def test_the_table_says_what_the_results_hold(small):
+    found = {
+        "none": [result("none", 0, 0.5, 0.6, 0.7, 0.8), result("none", 1, 0.7, 0.8, 0.9, 0.4)],
+        "maps": [result("maps", 0, 0.7, 0.9, 1.0, 0.0)],
+    }
+    base, maps = (study_table.row_of("x", found[name]) for name in ("none", "maps"))
+    mean, sd = base.dice["Ball"]
+    assert (mean, sd) == (pytest.approx(0.675), pytest.approx(0.05 / math.sqrt(2)))
+    assert base.by_case == pytest.approx({"a": 0.6, "b": 0.7, "c": 0.8, "d": 0.6})
+    assert (maps.missed, maps.hd95_mm) == (1, 2.0)
+    gap, better, cases, p = study_table.against(maps, base)
+    assert (gap, better, cases) == (pytest.approx(-0.025), 3, 4)
+    assert p == wilcoxon([0.1, 0.2, 0.2, -0.6]).pvalue
+    text = study_table.table(small, found)
+    assert "| with a teacher | 1 | 0.6500 ± nan | 2.00 (1 missed) | -2.50 | 3 of 4 |" in text
+    assert "| alone | 2 | 0.6750 ± 0.0354 | 2.00 |  |  |  | 1,234 | 6 | 1.5 |" in text
+    assert "1 of 4 runs are still to be done." in text and "Far too small." in text
+
+
+def test_runs_alike_have_no_difference_to_test(small):
+    row = study_table.row_of("x", [result("none", 0, 0.5, 0.6)])
+    assert study_table.against(row, row) == (0.0, 0, 2, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0.81, 0.89, [0.82, 0.84, 0.86, 0.88]), (0, 5, [0, 1, 2, 3, 4, 5]), (1, 1.05, None)],
+)
+def test_ticks_are_round_and_few(low, high, expected):
+    found = plots.ticks(low, high)
+    assert expected is None or found == expected
+    assert 3 <= len(found) <= 6 and low <= found[0] and found[-1] <= high + 1e-9
+
+
+def test_a_better_model_stands_higher_and_a_dearer_one_further_right():
+    points = [plots.Point("cheap & <bad>", 10, 0.80, "a"), plots.Point("dear", 1000, 0.90, "a")]
+    page = ElementTree.fromstring(plots.scatter(points, "ms", "Dice"))
+    cheap, dear = (e for e in page if e.tag.endswith("circle"))
+    assert float(dear.get("cx")) > float(cheap.get("cx"))
+    assert float(dear.get("cy")) < float(cheap.get("cy"))
+    assert "cheap & <bad>" in [e.text for e in page]
+
+
+def test_a_row_of_dots_has_one_for_each_run():
+    page = ElementTree.fromstring(
+        plots.dots([plots.Series("a", [0.8, 0.9]), plots.Series("b", [1])], "x")
+    )
+    assert len([e for e in page if e.tag.endswith("circle")]) == 3
