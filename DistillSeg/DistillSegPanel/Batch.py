@@ -4,11 +4,12 @@ import logging
 import os
 
 import ctk
+import slicer
 from slicer.i18n import tr as _
 
 from DistillSegLib.errors import DistillSegError
 from DistillSegPanel import Preflight
-from DistillSegPanel.BatchTable import FAILED, BatchTable
+from DistillSegPanel.BatchTable import FAILED, BatchTable, statusText
 from DistillSegPanel.Calls import Call
 from DistillSegPanel.FolderBatch import FolderBatch
 from DistillSegPanel.Folders import (
@@ -76,6 +77,9 @@ class Batch:
             reason = _("Another task is running; wait for it.")
         elif not isRunning and not self.panel.parameters.model:
             reason = _("No model is chosen; choose one in 'Model'.")
+        package = self.panel.modelList.find(self.panel.parameters.model)
+        title = package.manifest.title if package is not None else _("none is chosen")
+        ui.batchModelLabel.text = title
         ui.batchButton.enabled = not reason
         ui.batchButton.text, toolTip = self._look(isRunning)
         ui.batchButton.toolTip = reason or toolTip
@@ -106,11 +110,42 @@ class Batch:
         self.panel.changed()
 
     def onCase(self, row, _column):
-        """Say in full what the row has no room for."""
+        """Say in full what the row has no room for; show the result, or offer to."""
         case = self.table.caseIn(row)
-        kind = "error" if case.status == FAILED else "warning"
-        if case.note and self.batch is None:
-            self.panel.say(f"{case.name}: {case.note}", kind, case.details)
+        if self.batch is not None:
+            return
+        kind = "error" if case.status == FAILED else "warning" if case.note else "info"
+        said = f"{case.name}: {case.note or statusText(case.status)}"
+        nodes = [slicer.mrmlScene.GetNodeByID(each) for each in case.nodes]
+        if nodes and None not in nodes:
+            self._show(*nodes)
+        if case.files:
+            text, remedy = _("Load image and result"), lambda: self._load(*case.files)
+            self.panel.say(said, kind, case.details, text, remedy)
+        else:
+            self.panel.say(said, kind, case.details)
+
+    def _load(self, image, result):
+        """Bring a case of a folder into the scene, both files or none."""
+        for path in (image, result):
+            if not os.path.isfile(path):
+                said = _("'{file}' is not there any more; run the batch again.").format(file=path)
+                self.panel.say(said, "error")
+                return
+        try:
+            volume = slicer.util.loadVolume(image)
+            segmentation = slicer.util.loadSegmentation(result)
+        except RuntimeError as problem:
+            self.panel.say(str(problem), "error")
+            return
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        self._show(volume, segmentation)
+
+    def _show(self, volume, segmentation):
+        """Choose a case, so that the other sections speak of it."""
+        slicer.util.setSliceViewerLayers(background=volume, fit=True)
+        self.panel.parameters.inputVolume = volume
+        self.panel.parameters.reviewed = segmentation
 
     def _start(self):
         panel, parameters = self.panel, self.panel.parameters

@@ -9,6 +9,7 @@ WAITING, RUNNING, DONE, BEFORE = "waiting", "running", "done", "resumed"
 FAILED, SKIPPED, LEFT = "failed", "skipped", "left"
 COLUMNS = 4
 ROW_PIXELS = 22
+FEWEST, MOST = 3, 10  # rows that are seen at once
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Case:
         seconds: None before there are any.
         note: warnings, or why it failed or was skipped.
         details: for the tool tip, such as the volumes.
+        files: the image and its result, of a folder.
+        nodes: ids of the volume and of its result, of the scene.
     """
 
     name: str
@@ -28,6 +31,8 @@ class Case:
     seconds: float | None = None
     note: str = ""
     details: str = ""
+    files: tuple = ()
+    nodes: tuple = ()
 
 
 class BatchTable:
@@ -59,6 +64,7 @@ class BatchTable:
         """Forget all cases."""
         self.cases, self._rows = {}, {}
         self.widget.setRowCount(0)
+        self._fit()
 
     def put(self, case):
         """Show a case, new or with news; the one that runs is kept in sight."""
@@ -66,6 +72,7 @@ class BatchTable:
         if case.name not in self._rows:
             self._rows[case.name] = widget.rowCount
             widget.setRowCount(widget.rowCount + 1)
+            self._fit()
         row = self._rows[case.name]
         self.cases[case.name] = case
         seconds = "" if case.seconds is None else f"{case.seconds:.1f}"
@@ -81,6 +88,11 @@ class BatchTable:
     def caseIn(self, row):
         """The case of a row."""
         return self.cases[self.widget.item(row, 0).text()]
+
+    def _fit(self):
+        """As high as its rows, so that a short list leaves no empty space."""
+        rows = min(max(self.widget.rowCount, FEWEST), MOST)
+        self.widget.setFixedHeight((rows + 1) * ROW_PIXELS + 8)
 
     def summary(self):
         """Such as "12 cases: 9 done, 2 failed, 1 skipped."."""

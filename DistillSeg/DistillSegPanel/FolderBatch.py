@@ -86,7 +86,7 @@ class FolderBatch:
             force_scope=call.forceScope,
             skipped=skipped,
             resume=resume,
-            on_row=lambda row: self._news.put(caseOf(row)),
+            on_row=lambda row: self._news.put(caseOf(row, self.target)),
             on_status=self._begun(report),
             on_progress=report,
             enough=self._enough.is_set,
@@ -115,8 +115,11 @@ class FolderBatch:
         self._calls[2](problem)
 
 
-def caseOf(row):
+def caseOf(row, target):
     """A line of the library's table as a line of ours."""
     volumes = (f"{name}: {volume:.2f} ml" for name, volume in row.volumes_ml.items())
     note = row.reason or " ".join(row.warnings)
-    return Case(row.case, row.status, row.seconds or None, note, "\n".join(volumes))
+    files = (
+        (row.input, str(target / row.output)) if row.output and Path(row.input).is_file() else ()
+    )
+    return Case(row.case, row.status, row.seconds or None, note, "\n".join(volumes), files)

@@ -96,15 +96,16 @@ class SceneBatch:
 
         self.work.segmentInBackground(
             replace(self._call, volumes=volumes, output=None, roi=None),
-            onDone=lambda output: self._done(name),
+            onDone=lambda output: self._done(name, volumes[0], output),
             onError=lambda problem: self._failed(name, problem),
             onCancelled=lambda: self._stopped(name),
             onProgress=onProgress,
         )
 
-    def _done(self, name):
+    def _done(self, name, volume, output):
         found = self.work.lastSegmentation
-        self._news(name, DONE, " ".join(found.warnings), sum(found.seconds.values()))
+        seconds, ids = sum(found.seconds.values()), (volume.GetID(), output.GetID())
+        self._onNews(Case(name, DONE, seconds, " ".join(found.warnings), nodes=ids))
         self._next()
 
     def _failed(self, name, problem):

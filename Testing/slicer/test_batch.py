@@ -84,6 +84,23 @@ class FolderTest(BatchCase):
         self.screenshot("batch", self.panel.widget)
         self.ui.caseTable.cellClicked(2, 0)
         self.assertIn("broken.nii.gz", self.panel.said)
+        self.assertEqual(self.panel.ui.remedyButton.text, "")
+
+    def test_a_case_that_is_clicked_can_be_loaded_with_its_result(self):
+        self.run_()
+        self.ui.caseTable.cellClicked(1, 0)
+        self.assertIn("below/b: done", self.panel.said)
+        self.assertEqual(self.panel.ui.remedyButton.text, "Load image and result")
+        self.panel.ui.remedyButton.click()
+        volume, result = self.panel.parameters.inputVolume, self.panel.parameters.reviewed
+        self.assertEqual(result.GetSegmentation().GetNumberOfSegments(), 2)
+        self.assertIs(Outputs.volumeOf(result), volume)
+        (self.results / "below" / "b.seg.nrrd").unlink()
+        volumes = self.nodes("vtkMRMLScalarVolumeNode")
+        self.ui.caseTable.cellClicked(1, 0)
+        self.panel.ui.remedyButton.click()
+        self.assertIn("b.seg.nrrd' is not there any more", self.panel.said)
+        self.assertEqual(self.nodes("vtkMRMLScalarVolumeNode"), volumes)
 
     def test_a_second_run_leaves_out_what_is_done_unless_told(self):
         self.run_()
@@ -169,6 +186,10 @@ class SceneTest(BatchCase):
         made = {Outputs.volumeOf(node) for node in outputs if Outputs.modelOf(node)}
         self.assertLessEqual({first, second}, made)
         self.assertIn("3 cases: 2 done, 1 failed.", self.panel.said)
+        self.assertEqual(self.ui.batchModelLabel.text, "Hippocampus, fast")
+        self.ui.caseTable.cellClicked(1, 0)
+        self.assertIs(self.panel.parameters.inputVolume, second)
+        self.assertIs(Outputs.volumeOf(self.panel.parameters.reviewed), second)
         self.screenshot("batch-scene", self.panel.widget)
 
     def test_what_has_a_result_is_left_out_also_when_it_was_edited(self):
