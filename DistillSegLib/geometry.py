@@ -12,6 +12,7 @@ LPS: x to the patient's left, y to posterior, z to superior.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -178,6 +179,27 @@ class Grid(NamedTuple):
             self.direction,
         )
 
+    def cut(self, part: Part) -> Grid:
+        """The grid of some voxels (z, y, x), as `crop` leaves it."""
+        part = part[::-1]
+        origin = self.position([one.start for one in part])
+        size = tuple(one.stop - one.start for one in part)
+        return Grid(size, self.spacing, tuple(origin.tolist()), self.direction)
+
+    def turned(self, code: str) -> Grid:
+        """The grid that `reorient` makes."""
+        axes, flipped = turning(self, code)
+        start = [0, 0, 0]  # the old voxel that becomes the first
+        for axis, back in zip(axes, flipped, strict=True):
+            start[axis] = self.size[axis] - 1 if back else 0
+        direction = np.reshape(self.direction, (3, 3))[:, axes] * np.where(flipped, -1, 1)
+        return Grid(
+            tuple(self.size[axis] for axis in axes),
+            tuple(self.spacing[axis] for axis in axes),
+            tuple(self.position(start).tolist()),
+            tuple(direction.ravel().tolist()),
+        )
+
     def position(self, index: Sequence[float]) -> NDArray[np.float64]:
         """(x, y, z) of a continuous index (x, y, z)."""
         turn = np.reshape(self.direction, (3, 3))
@@ -192,32 +214,22 @@ class Grid(NamedTuple):
         return image
 
 
-def turning(image: sitk.Image, code: str) -> tuple[list[int], list[bool]]:
+def turning(grid: Grid, code: str) -> tuple[list[int], list[bool]]:
     """What `reorient` does: which old axis each new one is (x first), and whether turned round."""
+    axes, ahead = _turning(grid.spacing, grid.direction, code)
+    return list(axes), list(ahead)
+
+
+@lru_cache(maxsize=64)  # SimpleITK takes milliseconds even for these few voxels
+def _turning(
+    spacing: tuple[float, ...], direction: tuple[float, ...], code: str
+) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     sizes = (2, 3, 4)
-    small = sitk.Image(sizes, sitk.sitkUInt8)
-    small.SetSpacing(image.GetSpacing())
-    small.SetDirection(image.GetDirection())
+    small = Grid(sizes, spacing, (0.0, 0.0, 0.0), direction).image()
     turned = reorient(small, code)
-    axes = [sizes.index(size) for size in turned.GetSize()]
+    axes = tuple(sizes.index(size) for size in turned.GetSize())
     ahead = (_direction(small)[:, axes] * _direction(turned)).sum(axis=0)
-    return axes, (ahead < 0).tolist()
-
-
-def oriented_grid(image: sitk.Image, code: str) -> Grid:
-    """The grid that `reorient` makes."""
-    axes, flipped = turning(image, code)
-    grid = Grid.of(image)
-    start = [0, 0, 0]  # the old voxel that becomes the first
-    for axis, turned in zip(axes, flipped, strict=True):
-        start[axis] = grid.size[axis] - 1 if turned else 0
-    direction = _direction(image)[:, axes] * np.where(flipped, -1, 1)
-    return Grid(
-        tuple(grid.size[axis] for axis in axes),
-        tuple(grid.spacing[axis] for axis in axes),
-        tuple(grid.position(start).tolist()),
-        tuple(direction.ravel().tolist()),
-    )
+    return axes, tuple((ahead < 0).tolist())
 
 
 def on_grid_of(image: sitk.Image, reference: sitk.Image, *, linear: bool) -> sitk.Image:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from DistillSegLib import confidence, postprocessing
 from DistillSegLib.body import body_part
 from DistillSegLib.errors import Cancelled, DistillSegError, ImageError, PackageError
-from DistillSegLib.geometry import Part, as_volume, check_image, crop
+from DistillSegLib.geometry import Part, as_volume, check_image
 from DistillSegLib.images import image_warnings, read_image, refuse_labels
 from DistillSegLib.machine import free_memory_bytes
 from DistillSegLib.package import ModelPackage, Variant, load_package
@@ -109,9 +109,9 @@ class Segmenter:
             whole = self._read(images)
         with _timed(seconds, "preprocess"):
             part = region.index_box(whole[0]) if region else None
-            warnings = self._check(whole, _cut(whole, part), force_scope)
+            warnings = self._check(whole, part, force_scope)
             part = part or self.body(whole[0])
-            prepared = manifest.preprocessing.apply(_cut(whole, part))
+            prepared = manifest.preprocessing.apply(whole, part=part)
         on_progress(0.05)
         with _timed(seconds, "network"), self._the_network(cancelled):
             logits = self._logits(
@@ -170,19 +170,22 @@ class Segmenter:
         return volumes
 
     def _check(
-        self, whole: Sequence[sitk.Image], seen: Sequence[sitk.Image], force_scope: bool
+        self, images: Sequence[sitk.Image], part: Part | None, force_scope: bool
     ) -> list[str]:
         """Refuse what is out of scope; return warnings about what is doubtful."""
         manifest = self.package.manifest
-        measured = measure(seen, orientation=manifest.preprocessing.orientation)
+        orientation = manifest.preprocessing.orientation
+        whole = measured = measure(images, orientation=orientation)
+        if part:
+            measured = measure(images, orientation=orientation, part=part)
         if not force_scope:
             check_scope(manifest.scope, measured, title=manifest.id)
         own_units = manifest.preprocessing.intensity[0].scheme == "fixed"
-        found = [warning for image in whole for warning in image_warnings(image)]
+        found = [warning for image in images for warning in image_warnings(image)]
         found += scope_warnings(
             manifest.scope,
             measured,
-            whole=measure(whole, orientation=manifest.preprocessing.orientation),
+            whole=whole,
             modality=manifest.modality,
             own_units=own_units,
         )
@@ -277,11 +280,6 @@ def self_check(package: ModelPackage, *, engine: Engine = "auto") -> float:
             )
         largest = max(largest, difference)
     return largest
-
-
-def _cut(images: Sequence[sitk.Image], part: Part | None) -> list[sitk.Image]:
-    """The first image cropped; the others are interpolated onto its grid anyway."""
-    return [crop(images[0], part), *images[1:]] if part else list(images)
 
 
 def _check_values(image: sitk.Image) -> None:

@@ -20,6 +20,8 @@ from DistillSegLib.errors import ImageError
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+    from DistillSegLib.geometry import Part
+
 SAME_SPACING = 1e-3  # relative; nearer than this, interpolating would only blur
 
 
@@ -103,11 +105,14 @@ class Preprocessing:
                 "P or A, S or I, such as 'LPS', or 'slices'."
             )
 
-    def apply(self, images: Sequence[sitk.Image]) -> Prepared:
+    def apply(self, images: Sequence[sitk.Image], *, part: Part | None = None) -> Prepared:
         """Orient, resample, clip and scale the channels of one patient.
 
         The first image decides the grid; channels with another grid are interpolated onto it where
         they lie in the patient.
+
+        Args:
+            part: (z, y, x) voxels of the first image, the rest of which is not looked at.
         """
         from DistillSegLib.geometry import check_image, on_grid_of, same_grid
 
@@ -118,11 +123,11 @@ class Preprocessing:
             )
         for image in images:
             check_image(image)
-        first, grid = self._sampled(images[0])
+        first, grid = self._sampled(images[0], part)
         channels = [first]
         for image in images[1:]:
             if same_grid(image, images[0]):
-                channels.append(self._sampled(image)[0])
+                channels.append(self._sampled(image, part)[0])
             else:
                 channels.append(_voxels(on_grid_of(image, grid, linear=True)))
         array = np.stack(channels) if len(channels) > 1 else first[None]
@@ -150,12 +155,14 @@ class Preprocessing:
         """A map of probabilities on the grid that `apply` makes of its image: (D, H, W), linear."""
         return self._sampled(image)[0]
 
-    def _sampled(self, image: sitk.Image) -> tuple[NDArray[np.float32], sitk.Image]:
-        from DistillSegLib.geometry import oriented_grid
+    def _sampled(
+        self, image: sitk.Image, part: Part | None = None
+    ) -> tuple[NDArray[np.float32], sitk.Image]:
+        from DistillSegLib.geometry import Grid
         from DistillSegLib.sampling import sample
 
-        spacing = oriented_grid(image, self.orientation).spacing[::-1]
-        return sample(image, self.orientation, None if self._near(spacing) else self.spacing_mm)
+        own = self._near(Grid.of(image).turned(self.orientation).spacing[::-1])
+        return sample(image, self.orientation, None if own else self.spacing_mm, part=part)
 
     def _placed_label(self, label: sitk.Image) -> sitk.Image:
         from DistillSegLib.geometry import reorient, resample, spacing_of

@@ -14,36 +14,41 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from DistillSegLib.geometry import Spacing, oriented_grid, turning
+from DistillSegLib.geometry import Grid, Part, Spacing, turning
 
 
 def sample(
-    image: sitk.Image, orientation: str, spacing_mm: Spacing | None
+    image: sitk.Image, orientation: str, spacing_mm: Spacing | None, *, part: Part | None = None
 ) -> tuple[NDArray[np.float32], sitk.Image]:
     """Voxels along the axes of `orientation`, at a spacing.
 
     Args:
         orientation: as for `geometry.reorient`.
         spacing_mm: (z, y, x) after orientation; None keeps the image's own voxels.
+        part: (z, y, x) voxels of the image to look at, as if the rest were cut off.
 
     Returns:
         (D, H, W) float32, contiguous; and an image of zeros on their grid.
 
     If this were wrong, every network would see patients that lie as none did in training.
     """
-    axes, flipped = turning(image, orientation)
-    grid = oriented_grid(image, orientation)
+    voxels = sitk.GetArrayViewFromImage(image)
+    part = part or tuple(slice(0, n) for n in voxels.shape)
+    voxels = voxels[part]
+    own = Grid.of(image).cut(part)
+    axes, flipped = turning(own, orientation)
+    grid = own.turned(orientation)
     grid = grid.at(spacing_mm) if spacing_mm else grid
     places: list[NDArray] = [np.empty(0)] * 3  # along each stored axis, as indices of the image
     for axis, (stored, turned) in enumerate(zip(axes, flipped, strict=True)):
-        last = image.GetSize()[stored] - 1
-        step = grid.spacing[axis] / image.GetSpacing()[stored]
+        last = own.size[stored] - 1
+        step = grid.spacing[axis] / own.spacing[stored]
         along = (step - 1) / 2 + step * np.arange(grid.size[axis])
         # Beyond the outermost voxels the edge is repeated; rounding noise must not move a voxel
         # off the one that it lies on.
         along = np.clip(np.round(along, 9), 0, last)
         places[2 - stored] = last - along if turned else along
-    voxels = interpolated(sitk.GetArrayViewFromImage(image), places)
+    voxels = interpolated(voxels, places)
     order = [2 - stored for stored in reversed(axes)]  # stored axes in the order z, y, x
     return np.ascontiguousarray(voxels.transpose(order)), grid.image()
 

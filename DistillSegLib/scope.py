@@ -21,6 +21,8 @@ from DistillSegLib.errors import ScopeError
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+    from DistillSegLib.geometry import Part
+
 Range = tuple[float, float]  # smallest and largest over the training images
 
 MUCH_LARGER = 1.5  # times the largest training image, along any axis: refused
@@ -84,13 +86,20 @@ class Measured:
     modality: str = ""
 
 
-def measure(images: Sequence[sitk.Image], *, orientation: str) -> Measured:
-    """Field of view, spacing and percentiles of one patient's channels."""
+def measure(
+    images: Sequence[sitk.Image], *, orientation: str, part: Part | None = None
+) -> Measured:
+    """Field of view, spacing and percentiles of one patient's channels.
+
+    Args:
+        part: (z, y, x) voxels of the first image to look at.
+    """
     import SimpleITK as sitk
 
-    from DistillSegLib.geometry import oriented_grid
+    from DistillSegLib.geometry import Grid
 
-    grid = oriented_grid(images[0], orientation)
+    grid = Grid.of(images[0])
+    grid = (grid.cut(part) if part else grid).turned(orientation)
     spacing = grid.spacing[::-1]
     size = tuple(n * s for n, s in zip(grid.size[::-1], spacing, strict=True))
     intensity = []

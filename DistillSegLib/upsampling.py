@@ -6,8 +6,8 @@ anything else of classes x native voxels ever exists. Between eight neighbouring
 
 1. a class that is largest at all eight corners is largest everywhere between them, since every
    mixture keeps the order: its label is copied, whole rows at a time;
-2. elsewhere only some classes can win. If class j never falls below t at the corners, no class that
-   stays below t at all of them wins: with t the largest of these, most cells keep two classes;
+2. elsewhere only some classes can win: one that is below another at all corners is below it
+   everywhere between them. Most cells keep two;
 3. those are interpolated, cells of one shape together, so that each step is one long array
    operation.
 """
@@ -26,7 +26,7 @@ from DistillSegLib.errors import DistillSegError, GeometryError
 from DistillSegLib.geometry import Part, crop, describe_grid, index_to_patient
 
 CHUNK = 2**16  # native voxels interpolated at a time: what stays in a core's cache
-CORNERS = 2**19  # cells x classes whose lowest and highest logits are looked at at a time
+CORNERS = 2**18  # cells x classes whose lowest and highest logits are looked at at a time
 
 
 def labels_on(
@@ -260,17 +260,32 @@ def _alike(mixed: NDArray, logits: NDArray[np.float32], axes: Sequence[_Axis]) -
     step = CORNERS // len(logits) + 1
     for first in range(0, mixed.shape[1], step):
         places = mixed[:, first : first + step]
-        corners = _corners(places, logits.shape[1:], axes)
-        low = np.empty((len(logits), places.shape[1]), np.float32)
-        high = np.empty_like(low)
-        for index, scores in enumerate(logits.reshape(len(logits), -1)):
-            around = scores.take(corners)
-            around.min(axis=0, out=low[index])
-            around.max(axis=0, out=high[index])
-        may_win = (high >= low.max(axis=0)).T
+        cells, classes = _candidates(_corners(places, logits.shape[1:], axes), logits)
         runs = [axis.runs[place] for axis, place in zip(axes, places, strict=True)]
-        keys = np.stack([*runs, may_win.sum(axis=1)])
-        yield from _groups(places, keys, np.nonzero(may_win)[1])
+        keys = np.stack([*runs, np.bincount(cells, minlength=places.shape[1])])
+        yield from _groups(places, keys, classes)
+
+
+def _candidates(corners: NDArray, logits: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
+    """(8, n) corners -> pairs of a cell and a class that may win there, cell by cell, ascending.
+
+    The leader of a cell is the class whose lowest corner is highest. Another that is below it at
+    every corner is below it throughout.
+    """
+    flat = logits.reshape(len(logits), -1)
+    low = np.empty((len(flat), corners.shape[1]), np.float32)
+    high = np.empty_like(low)
+    for index, scores in enumerate(flat):
+        around = scores.take(corners)
+        around.min(axis=0, out=low[index])
+        around.max(axis=0, out=high[index])
+    leaders = low.argmax(axis=0)
+    cells, classes = np.nonzero((high >= low.max(axis=0)).T)
+    ahead = np.zeros(len(cells), bool)
+    for corner in corners:
+        best = flat[leaders, corner]
+        ahead |= flat[classes, corner[cells]] >= best[cells]
+    return cells[ahead], classes[ahead]
 
 
 def _groups(places: NDArray, keys: NDArray, classes: NDArray) -> Iterator[_Cells]:
@@ -337,19 +352,19 @@ class _Writer:
 
         Each class is compared through its difference from the first, which is interpolated.
         """
-        size, first = prod(self._shape), classes[0]
-        base = self._logits.take(corners + first * size)
-        best = np.zeros((*(len(share) for share in shares), len(first)), np.float32)
-        label = np.empty(best.shape, self._values.dtype)
-        label[...] = self._values[first]
-        for one in classes[1:]:
+        size, values = prod(self._shape), self._values
+        base = self._logits.take(corners + classes[0] * size)
+        label, best = values[classes[0]], np.float32(0)
+        for rest, one in reversed(list(enumerate(classes[:0:-1]))):
             ahead = self._logits.take(corners + one * size) - base
             ahead = ahead.reshape(2, 2, 2, -1)
             for axis, share in enumerate(shares):
                 low, high = (ahead.take([end], axis) for end in (0, 1))
                 shape = [1, 1, 1, share.shape[1]]
                 shape[axis] = len(share)
-                ahead = low + (high - low) * share.reshape(shape)
-            np.copyto(label, self._values[one], where=ahead > best)
-            np.maximum(best, ahead, out=best)
-        return label
+                ahead = (high - low) * share.reshape(shape)
+                ahead += low
+            label = np.where(ahead > best, values[one], label)
+            if rest:
+                best = np.maximum(ahead, best, out=ahead)
+        return np.broadcast_to(label, [len(share) for share in shares] + [len(base[0])])
