@@ -178,9 +178,6 @@ class Panel(VTKObservationMixin):
         for section in self.sections:
             if hasattr(section, "sceneClosing"):
                 section.sceneClosing()
-        for section in self.sections:
-            if hasattr(section, "sceneClosing"):
-                section.sceneClosing()
         self._setParameters(None)
 
     def _onSceneRead(self, _caller, _event):
