@@ -19,5 +19,12 @@
 | `Preflight`, `Remedies` | what stands in the way, and what one click does about it |
 | `Run`, `State` | a run from click to result, and its states |
 | `Results`, `Findings`, `ResultTexts`, `Views` | volumes, signs to look at, centring |
+| `Confidence`, `Bars` | how sure the model was, kept with a segment; small pictures for cells |
+| `Comparison`, `CompareInputs`, `ReferenceModel`, `Matching` | what is compared with what |
+| `CompareRun`, `CompareEdits` | the work of a comparison, and whether its numbers still hold |
+| `ComparisonTable`, `MetricsTable`, `TableFiles` | the numbers: in the scene, the panel, a file |
+| `CompareView`, `CompareLayout`, `CompareDisplay`, `CompareLooks`, `CompareKeys` | its views |
+| `WorstSlices`, `DisagreementPlot`, `DifferenceMap`, `DistanceMap` | where A and B differ |
+| `Editing`, `EditorWidget`, `Corrections` | correct, take back, accept, keep to train with |
 | `SupportText` | the report to copy |
 """
