@@ -40,6 +40,7 @@ class CompareCase(PanelCase):
         self.section = self.panel.comparison
         self.ui = self.section.ui
         self.panel.ui.comparisonSection.collapsed = False
+        self.panel.ui.editingSection.collapsed = True  # its keys would come first
         self.addCleanup(self.section.view.forget)
 
     def segmented(self):

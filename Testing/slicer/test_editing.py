@@ -108,6 +108,24 @@ class ReviewTest(EditingCase):
         self.editor.widget.undo()
         np.testing.assert_array_equal(self.mask(), edited)
 
+    def test_reset_restores_what_a_neighbour_was_painted_over(self):
+        raw = self.mask()
+        body = self.mask("DistillSeg_2")
+        painted = body | raw
+        self.editor.saveForUndo()
+        slicer.util.updateSegmentBinaryLabelmapFromArray(
+            painted.astype(np.uint8), self.node, "DistillSeg_2", self.volume
+        )
+        self.erase(count=1)
+        self.editor.select(HEAD)
+        self.ui.resetButton.click()
+        np.testing.assert_array_equal(self.mask(), raw)
+        np.testing.assert_array_equal(self.mask("DistillSeg_2"), painted)  # its own edit stays
+        self.editor.select("DistillSeg_2")
+        self.ui.resetButton.click()
+        np.testing.assert_array_equal(self.mask("DistillSeg_2"), body)
+        self.assertEqual(Outputs.editedSegments(self.node), [])
+
     def test_a_segment_of_one_s_own_cannot_be_reset(self):
         identifier = self.node.GetSegmentation().AddEmptySegment("mine", "mine")
         self.editor.select(identifier)
