@@ -195,6 +195,7 @@ class Batch:
 
     def _end(self, problem):
         batch, self.batch = self.batch, None
+        self.table.leaveRest()
         target = getattr(batch, "target", None)
         if problem is not None:
             self._tell(problem)

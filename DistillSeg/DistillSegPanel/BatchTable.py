@@ -1,6 +1,6 @@
 """The cases of a batch, a row for each: what became of it, in how many seconds, what to look at."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import qt
 from slicer.i18n import tr as _
@@ -84,6 +84,12 @@ class BatchTable:
             widget.setItem(row, column, item)
         if case.status == RUNNING:
             widget.scrollToItem(widget.item(row, 0))
+
+    def leaveRest(self):
+        """What waits or runs is not done any more: the batch has ended."""
+        for case in list(self.cases.values()):
+            if case.status in (WAITING, RUNNING):
+                self.put(replace(case, status=LEFT))
 
     def caseIn(self, row):
         """The case of a row."""

@@ -7,7 +7,7 @@ from slicer.i18n import tr as _
 
 from DistillSegLib.errors import DistillSegError
 from DistillSegPanel.LiveRun import LiveRun
-from DistillSegPanel.Remedies import remedyOf
+from DistillSegPanel.Remedies import INPUTS, remedyOf
 
 TOLD_MS = 500  # between two looks at the rate, so that it is seen to fall as well
 
@@ -104,7 +104,7 @@ class Live:
         parameters = self.panel.parameters
         return (
             parameters.model,
-            parameters.inputVolume,
+            *(getattr(parameters, name) for name in INPUTS),
             parameters.regionKind,
             parameters.roi,
             parameters.forceScope,

@@ -13,6 +13,7 @@ import vtk
 from slicer.util import VTKObservationMixin
 
 from DistillSegPanel import Preflight
+from DistillSegPanel.Remedies import INPUTS
 
 WINDOW_SECONDS = 5.0  # over which volumes per second are counted
 
@@ -33,7 +34,7 @@ class LiveRun(VTKObservationMixin):
         self.panel = panel
         self.isOn, self.done, self.dropped = False, 0, 0
         self._onResult, self._onStop = onResult, onStop
-        self._volume, self._stamp = None, None
+        self._volumes, self._stamps = (), ()
         self._isPending, self._isRunning = False, False
         self._begins, self._ends = 0.0, deque()  # of passes, in seconds
         self._soon = qt.QTimer()
@@ -52,14 +53,15 @@ class LiveRun(VTKObservationMixin):
         self.follow()
 
     def follow(self):
-        """Follow the volume that is chosen now, with the choices as they are."""
-        volume = self.panel.parameters.inputVolume
-        if volume is not self._volume:
+        """Follow the volumes that are chosen now, one for each channel of the model."""
+        volumes = self._chosen()
+        if volumes != self._volumes:
             self.removeObservers()
-            self._volume = volume
-            for event in (volume.ImageDataModifiedEvent, vtk.vtkCommand.ModifiedEvent):
-                self.addObserver(volume, event, self._onVolume)
-        self._stamp = stampOf(volume)
+            self._volumes = volumes
+            for volume in volumes:
+                for event in (volume.ImageDataModifiedEvent, vtk.vtkCommand.ModifiedEvent):
+                    self.addObserver(volume, event, self._onVolume)
+        self._stamps = tuple(stampOf(volume) for volume in volumes)
         self._isPending = True
         self.goOn()
 
@@ -74,7 +76,7 @@ class LiveRun(VTKObservationMixin):
             return
         self.isOn, self._isPending = False, False
         self.removeObservers()
-        self._volume = None
+        self._volumes = ()
         self._soon.stop()
         if self._isRunning:
             self.panel.work.jobs.cancel()
@@ -93,11 +95,19 @@ class LiveRun(VTKObservationMixin):
         seconds = min(WINDOW_SECONDS, now - self._begins)
         return len(self._ends) / seconds if seconds > 0 else 0.0
 
-    def _onVolume(self, volume, _event):
-        stamp = stampOf(volume)
-        if stamp == self._stamp:
+    def _chosen(self):
+        """The volumes of the channels, without those that are not chosen."""
+        parameters = self.panel.parameters
+        package = self.panel.modelList.find(parameters.model)
+        channels = len(package.manifest.channels) if package is not None else 1
+        nodes = (getattr(parameters, name) for name in INPUTS[:channels])
+        return tuple(node for node in nodes if node is not None)
+
+    def _onVolume(self, _volume, _event):
+        stamps = tuple(stampOf(volume) for volume in self._volumes)
+        if stamps == self._stamps:
             return  # renamed, for example
-        self._stamp = stamp
+        self._stamps = stamps
         self.dropped += self._isPending
         self._isPending = True
         self.goOn()

@@ -8,6 +8,7 @@ import numpy as np
 import slicer
 from DistillSegPanel import Outputs
 from PanelCase import FAST, REFERENCE, PanelCase, needsEngine
+from TwoChannels import TwoChannels
 
 HEAD = "DistillSeg_1"
 
@@ -45,7 +46,7 @@ class LiveCase(PanelCase):
 
 
 @needsEngine
-class LiveTest(LiveCase):
+class LiveTest(TwoChannels, LiveCase):
     def test_the_result_follows_voxels_that_are_written_in_place(self):
         self.switchOn()
         before = self.head()
@@ -93,6 +94,21 @@ class LiveTest(LiveCase):
         self.waitUntil(lambda: self.liveRun.done == 2, 60, self.panel.said)
         models = {Outputs.modelOf(node) for node in self.ours()}
         self.assertEqual(models, {FAST, REFERENCE})
+
+    def test_every_channel_is_followed(self):
+        self.panel.parameters.model = self.twoChannels()
+        self.panel.parameters.forceScope = True
+        t1, flair = self.shifted("p T1"), self.shifted("p FLAIR")
+        self.panel.parameters.inputVolume, self.panel.parameters.inputVolume2 = t1, flair
+        self.switchOn()
+        self.volume = t1
+        node = Outputs.outputFor(t1, "two")
+        for count, volume in ((2, flair), (3, t1)):
+            slicer.util.arrayFromVolume(volume)[:4] += 700  # brighter in the one, then in both
+            slicer.util.arrayFromVolumeModified(volume)
+            self.waitUntil(lambda n=count: self.liveRun.done == n, 60, self.panel.said)
+            mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, "DistillSeg_2", t1)
+            self.assertEqual(bool(mask[:4].all()), volume is flair)
 
     def test_the_rate_falls_when_nothing_comes(self):
         self.switchOn()
