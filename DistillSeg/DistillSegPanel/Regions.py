@@ -111,6 +111,9 @@ def roiFromRegion(region, name, roiNode=None):
     if roiNode is None:
         roiNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", name)
         roiNode.CreateDefaultDisplayNodes()
+        display = roiNode.GetDisplayNode()
+        display.SetFillVisibility(False)  # the image inside is what the user looks at
+        display.SetPropertiesLabelVisibility(False)
     matrix = np.eye(4)
     matrix[:3, :3] = np.array(region.axes).T
     matrix[:3, 3] = region.center_mm

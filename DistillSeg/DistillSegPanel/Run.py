@@ -8,7 +8,7 @@ import traceback
 from slicer.i18n import tr as _
 
 from DistillSegLib.errors import DistillSegError
-from DistillSegPanel import Outputs, Preflight
+from DistillSegPanel import ConfidenceMap, Outputs, Preflight
 from DistillSegPanel.Install import InstallError
 from DistillSegPanel.Remedies import remedyOf
 from DistillSegPanel.State import Machine, State
@@ -104,6 +104,9 @@ class Run:
         sentence = _("'{name}' is ready after {seconds:.1f} s.").format(
             name=segmentationNode.GetName(), seconds=self.seconds
         )
+        if found is not None and found.confidence_map is not None:
+            name = ConfidenceMap.mapOf(segmentationNode).GetName()
+            sentence += " " + _("Its map is the volume '{name}'.").format(name=name)
         if found is not None and found.warnings:
             details = "\n".join(found.warnings[1:])
             self.panel.say(f"{sentence} {found.warnings[0]}", "warning", details)

@@ -35,7 +35,7 @@ class ModelsCase(PanelCase):
     def rows(self):
         return [self.ui.modelsList.item(n).text() for n in range(self.ui.modelsList.count)]
 
-    def added(self, **changes):
+    def added(self, *, card="A card.", **changes):
         """A package file made of the bundled one."""
         package = load_package(PACKAGE)
         variant = package.variant()
@@ -44,7 +44,7 @@ class ModelsCase(PanelCase):
         write_package(
             path,
             replace(package.manifest, **changes),
-            card=package.card,
+            card=card,
             models={variant.file: package.model_bytes(variant)},
             window=window,
             logits={variant.name: logits},
@@ -312,6 +312,11 @@ class PackagesTest(ModelsCase):
     def test_a_model_without_a_licence_says_so(self):
         self.add(self.added(id="free", title="Free", licence=""))
         self.assertIn("states no licence", self.ui.descriptionLabel.text)
+
+    def test_a_model_without_a_card_says_so(self):
+        self.addFile("plain", card="")
+        self.panel.models.choose("plain@1.0.0")
+        self.assertIn("It has no card", self.ui.descriptionLabel.text)
 
     def test_a_model_that_vanishes_is_named(self):
         folder = self.home / "Models"

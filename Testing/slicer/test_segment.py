@@ -606,6 +606,7 @@ class AdvancedTest(SegmentCase):
         self.assertEqual(display.GetWindowLevelMax(), 1.0)
         self.assertLess(display.GetWindowLevelMin(), 0.95)
         self.assertIs(self.panel.parameters.inputVolume, volume)
+        self.assertIn(f"the volume '{node.GetName()}'", self.panel.said)
         slicer.util.setSliceViewerLayers(background=volume, foreground=node, foregroundOpacity=0.5)
         self.settle()
         self.screenshot("segment-confidence")
