@@ -22,8 +22,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         description="The package is checked as the program that uses it will check it. The card "
         "is TOML with the keys id, version, title, description, intended_use, licence and "
         "attribution, and, if you like, not_for, known_failures, citation, modality, overlap, "
-        "postprocessing, and scores: a file of `distillseg evaluate --json`, for the table of "
-        "the model card.",
+        "postprocessing, analysis: a Markdown file for the model card, and scores: a file of "
+        "`distillseg evaluate --json`, for its table.",
         examples=EXAMPLES,
     )
     parser.add_argument("folder", metavar="RUN", help="the folder that `distillseg train` wrote")

@@ -40,6 +40,8 @@ class CardConfig:
 
     Attributes:
         scores: the JSON of `distillseg evaluate`, relative to the card's file.
+        analysis: Markdown, relative to the card's file, that becomes a section of the card: for
+            whom the model fails, and how far its confidence can be trusted.
     """
 
     id: str
@@ -54,6 +56,7 @@ class CardConfig:
     citation: str = ""
     modality: str = ""
     scores: str = ""
+    analysis: str = ""
     overlap: float = 0.5
     postprocessing: tuple[Step, ...] = ()
 
@@ -118,8 +121,18 @@ def read_scores(path: Path, labels: LabelTable, provenance: Mapping[str, Any]) -
     return TestResult(description, len(cases), tolerance_mm, scores)
 
 
-def card_text(manifest: Manifest) -> str:
-    """The card as Markdown."""
+def read_analysis(path: Path) -> str:
+    """The Markdown of an analysis; PackageError if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as problem:
+        raise PackageError(
+            f"The analysis '{path}' could not be read ({problem}); check the card's `analysis`."
+        ) from problem
+
+
+def card_text(manifest: Manifest, analysis: str = "") -> str:
+    """The card as Markdown, with the text of an analysis of the scores."""
     parts = [f"# {manifest.title}", manifest.description, _facts(manifest)]
     for title, text in (
         ("Intended use", manifest.intended_use),
@@ -127,6 +140,7 @@ def card_text(manifest: Manifest) -> str:
         ("Known failures", manifest.known_failures),
         ("Scope", _scope(manifest)),
         ("Performance", _performance(manifest.test)),
+        ("Analysis", analysis),
         ("Training", _training(manifest.provenance)),
         ("Licence and attribution", f"{manifest.licence}\n\n{manifest.attribution}"),
         ("Citation", manifest.citation),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from DistillSegLib.errors import DistillSegError
-from DistillSegLib.export.card import CardConfig, card_text, read_card, read_scores
+from DistillSegLib.export.card import CardConfig, card_text, read_analysis, read_card, read_scores
 from DistillSegLib.export.onnx import export_onnx, exported, slow_operators
 from DistillSegLib.export.reach import measure_reach
 from DistillSegLib.files import replacing
@@ -75,6 +75,7 @@ def build_package(
     test = None  # read before the export, which takes a minute
     if config.scores:
         test = read_scores(card.parent / config.scores, labels, checkpoint["provenance"])
+    analysis = read_analysis(card.parent / config.analysis) if config.analysis else ""
     coarse = getattr(net, "stride", 1) > 1
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL
@@ -111,7 +112,7 @@ def build_package(
         write_package(
             temporary,
             manifest,
-            card=card_text(manifest),
+            card=card_text(manifest, analysis),
             models={MODEL: model},
             window=window,
             logits={variant.name: logits},

@@ -281,7 +281,8 @@ def scores(**changes) -> dict:
 
 def test_a_stage_becomes_a_package_that_its_user_can_run(run, tmp_path):
     with (tmp_path / "card.toml").open("a") as card:
-        card.write('scores = "student.json"\n')
+        card.write('scores = "student.json"\nanalysis = "student.md"\n')
+    (tmp_path / "student.md").write_text("It fails on **left** ears.\n")
     (tmp_path / "student.json").write_text(json.dumps(scores()))
     out = build_package(
         run, stage="student", card=tmp_path / "card.toml", out=tmp_path / "phantom.distillseg"
@@ -303,9 +304,16 @@ def test_a_stage_becomes_a_package_that_its_user_can_run(run, tmp_path):
         "2 cases: Phantoms, held out from training; split: folds 5, fold 0, seed 7",
         "| command | distillseg train phantom |",
         "## Known failures\n\nAll patients.",
+        "## Analysis\n\nIt fails on **left** ears.\n\n## Training",
         "phantoms (phantom)",
     ):
         assert words in package.card
+
+
+def test_an_analysis_that_is_not_there_is_refused(run, tmp_path, no_export):
+    (tmp_path / "card.toml").write_text(CARD + 'analysis = "none.md"\n')
+    with pytest.raises(PackageError, match=r"none\.md' could not be read .* check the card's"):
+        build_package(run, stage="student", card=tmp_path / "card.toml", out=tmp_path / "x")
 
 
 def test_scores_of_training_cases_are_refused(run, tmp_path, no_export):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
@@ -20,6 +21,7 @@ from Testing.datasets import write_decathlon
 FOLDER = Path(__file__).resolve().parents[1] / "studies"
 sys.path.insert(0, str(FOLDER))
 
+import examine  # noqa: E402
 import plots  # noqa: E402
 import study as studies  # noqa: E402
 import study_table  # noqa: E402
@@ -156,6 +158,35 @@ def test_the_table_says_what_the_results_hold(small):
 def test_runs_alike_have_no_difference_to_test(small):
     row = study_table.row_of("x", [result("none", 0, 0.5, 0.6)])
     assert study_table.against(row, row) == (0.0, 0, 2, 1.0)
+
+
+def test_confidence_is_held_against_what_is_right():
+    """Four voxels of 0.55 of which one is right, one of 0.97 that is."""
+    bins = examine.binned(np.array([0.55] * 4 + [0.97]), np.array([1, 0, 0, 0, 1], bool))
+    assert bins[0] == pytest.approx([4, 2.2, 1]) and bins[5] == pytest.approx([1, 0.97, 1])
+    assert bins.sum() == pytest.approx(5 + 3.17 + 2)
+    assert examine.expected_error(bins) == pytest.approx((4 * 0.3 + 0.03) / 5)
+    assert examine.binned(np.array([1.0]), np.array([True]))[-1].tolist() == [1, 1, 1]
+
+
+def test_an_examination_names_the_worst_and_tells_the_groups_apart():
+    findings = [
+        examine.Finding(f"p{n}_{'ED' if n % 2 else 'ES'}", "Ball", n / 10, 5.0, 10.0 - n, e, n / 10)
+        for n, e in enumerate((0.5, -0.1, 0.1, -0.1, 0.1, -0.5), start=4)
+    ]
+    bins = examine.binned(np.array([0.9, 0.9]), np.array([True, False]))
+    text = examine.report(findings, bins, {"diastole": "_ED$", "systole": "_ES$"})
+    assert "**Ball**: Dice median 0.650" in text
+    assert (
+        "Volume +0.0 % on average (-50 % to +50 % in single cases; mean absolute error 23.3 %)"
+        in text
+    )
+    assert text.index("| p4_ES | 0.400 | 5.0 | 6.00 | +50 % |") < text.index("| p5_ED | 0.500")
+    assert "p7" not in text
+    assert "| diastole | 0.700 ± 0.200 (n = 3) |" in text
+    assert "| small third by volume | 0.850 ± 0.071 (n = 2) |" in text
+    assert "over the cases: 1.00." in text
+    assert "Expected calibration error 40.0 %" in text
 
 
 @pytest.mark.parametrize(

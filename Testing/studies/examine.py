@@ -1,0 +1,207 @@
+"""Where a bundled model fails, for whom, and whether it knows: a section of its card.
+
+    python Testing/studies/examine.py hippocampus-tiny --data Task04_Hippocampus
+    python Testing/studies/examine.py left-ventricle-fast --data LeftVentricle \\
+        --groups "end diastole=_ED$" "end systole=_ES$" "heart failure=-HF-" "hypertrophy=-HYP-" \\
+        "healthy=SC-N-"
+
+segments the held-out cases as a user would and writes `cards/<model>.md`: spread, volumes, worst
+cases, subgroups, and the calibration of the confidence that the panel shows. An export with
+`analysis = "<model>.md"` in its card takes that in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from DistillSegLib import Segmenter
+from DistillSegLib.datasets import Case, read_dataset
+from DistillSegLib.files import write_text
+from DistillSegLib.geometry import spacing_of
+from DistillSegLib.labels import LabelTable
+from DistillSegLib.metrics import score
+from DistillSegLib.segmentations import read_segmentation
+
+CARDS = Path(__file__).resolve().parent / "cards"
+EDGES = (0.0, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)  # of confidence; the first holds what is below
+WORST = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One structure of one case.
+
+    Attributes:
+        error: of its volume, as a share of the reference's.
+        confidence: mean probability of the voxels given to it; None where there are none.
+    """
+
+    case: str
+    structure: str
+    dice: float
+    hd95_mm: float
+    reference_ml: float
+    error: float
+    confidence: float | None
+
+
+def examine(
+    segmenter: Segmenter, cases: Sequence[Case], labels: LabelTable
+) -> tuple[list[Finding], NDArray]:
+    """What each case is like, and of each bin of confidence (voxels, sum of it, right ones).
+
+    Voxels count where the model or the reference sees a structure: elsewhere all is easy.
+    """
+    findings, bins = [], np.zeros((len(EDGES) - 1, 3))
+    for case in cases:
+        made = segmenter.segment(case.images, confidence_map=True)
+        reference = read_segmentation(case.label, labels).image
+        ours, theirs, sure = (
+            sitk.GetArrayFromImage(image) for image in (made.image, reference, made.confidence_map)
+        )
+        form = {"spacing_mm": spacing_of(reference), "tolerance_mm": 1.0}
+        for each in score(ours, theirs, labels, **form):
+            error = (each.volume_a_ml - each.volume_b_ml) / max(each.volume_b_ml, 1e-9)
+            known = made.confidence.get(each.label.value)
+            findings.append(
+                Finding(
+                    case.id,
+                    each.label.name,
+                    each.dice,
+                    each.hd95_mm,
+                    each.volume_b_ml,
+                    error,
+                    known,
+                )
+            )
+        seen = (ours > 0) | (theirs > 0)
+        bins += binned(sure[seen], ours[seen] == theirs[seen])
+    return findings, bins
+
+
+def binned(confidence: NDArray, right: NDArray) -> NDArray:
+    """(bins, 3): voxels, the sum of their confidence, and how many are right."""
+    number = np.clip(np.digitize(confidence, EDGES) - 1, 0, len(EDGES) - 2)
+    columns = (np.ones_like(confidence), confidence, right)
+    return np.stack([np.bincount(number, column, len(EDGES) - 1) for column in columns], axis=1)
+
+
+def expected_error(bins: NDArray) -> float:
+    """The expected calibration error: the mean gap of confidence and accuracy over the voxels."""
+    count = np.maximum(bins[:, 0], 1)
+    gaps = np.abs(bins[:, 1] - bins[:, 2]) / count
+    return float((gaps * bins[:, 0]).sum() / max(bins[:, 0].sum(), 1))
+
+
+def report(findings: Sequence[Finding], bins: NDArray, groups: Mapping[str, str]) -> str:
+    """The section as Markdown."""
+    structures = list(dict.fromkeys(finding.structure for finding in findings))
+    parts = []
+    for name in structures:
+        parts.append(_structure(name, [f for f in findings if f.structure == name]))
+    parts += ["Mean Dice of subgroups:", _subgroups(findings, structures, groups)]
+    parts += [_calibration(findings, bins)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _structure(name: str, found: Sequence[Finding]) -> str:
+    dice = sorted(f.dice for f in found)
+    low, middle = np.percentile(dice, (5, 50))
+    errors = [100 * f.error for f in found]
+    worst = sorted(found, key=lambda f: f.dice)[:WORST]
+    rows = [
+        (
+            f.case,
+            f"{f.dice:.3f}",
+            f"{f.hd95_mm:.1f}",
+            f"{f.reference_ml:.2f}",
+            f"{100 * f.error:+.0f} %",
+        )
+        for f in worst
+    ]
+    bias = statistics.fmean(errors)
+    return (
+        f"**{name}**: Dice median {middle:.3f}, 5th percentile {low:.3f}. Volume "
+        f"{bias:+.1f} % on average ({min(errors):+.0f} % to {max(errors):+.0f} % in single cases; "
+        f"mean absolute error {statistics.fmean(map(abs, errors)):.1f} %). Worst cases:\n\n"
+        + _table(("case", "Dice", "HD95 (mm)", "volume (ml)", "volume error"), rows)
+    )
+
+
+def _subgroups(
+    findings: Sequence[Finding], structures: Sequence[str], groups: Mapping[str, str]
+) -> str:
+    """Rows of the groups by case id, then of the thirds by volume, of each structure."""
+    rows = []
+    for title, pattern in groups.items():
+        chosen = [f for f in findings if re.search(pattern, f.case)]
+        rows.append((title, *(_mean([f for f in chosen if f.structure == s]) for s in structures)))
+    thirds: dict[str, list[str]] = {"small": [], "middle": [], "large": []}
+    for name in structures:
+        found = sorted((f for f in findings if f.structure == name), key=lambda f: f.reference_ml)
+        for part, cell in zip(np.array_split(np.arange(len(found)), 3), thirds.values()):
+            cell.append(_mean([found[i] for i in part]))
+    rows += [(f"{name} third by volume", *cells) for name, cells in thirds.items()]
+    return _table(("cases", *structures), rows)
+
+
+def _mean(found: Sequence[Finding]) -> str:
+    if not found:
+        return "–"
+    dice = [f.dice for f in found]
+    spread = f" ± {statistics.stdev(dice):.3f}" if len(dice) > 1 else ""
+    return f"{statistics.fmean(dice):.3f}{spread} (n = {len(dice)})"
+
+
+def _calibration(findings: Sequence[Finding], bins: NDArray) -> str:
+    rows = []
+    for number, (count, sure, right) in enumerate(bins):
+        if count:
+            low, high = EDGES[number], EDGES[number + 1]
+            shares = (100 * sure / count, 100 * right / count, 100 * count / bins[:, 0].sum())
+            rows.append((f"{low:g} to {high:g}", *(f"{share:.0f} %" for share in shares)))
+    known = [(f.confidence, f.dice) for f in findings if f.confidence is not None]
+    rank = spearmanr(*zip(*known)).statistic
+    return (
+        "**Confidence** (what the panel shows), over the voxels that model or reference give to a "
+        "structure; a calibrated model is right as often as it is sure:\n\n"
+        + _table(("confidence", "mean", "right", "share of voxels"), rows)
+        + f"\n\nExpected calibration error {100 * expected_error(bins):.1f} %. Rank correlation of "
+        f"a structure's mean confidence with its Dice over the cases: {rank:.2f}."
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))
+
+
+def main() -> None:
+    """Segment, examine and write."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("package", help="id, or .distillseg file")
+    parser.add_argument("--data", required=True, help="the data set it was trained on")
+    parser.add_argument("--groups", nargs="*", default=[], metavar="TITLE=PATTERN")
+    parser.add_argument("--out", type=Path, help="Markdown file (default: cards/<model>.md)")
+    options = parser.parse_args()
+    segmenter = Segmenter(options.package)
+    manifest = segmenter.package.manifest
+    held_out = set(manifest.provenance["held_out_cases"])
+    cases = [case for case in read_dataset(options.data).cases if case.id in held_out]
+    groups = dict(group.split("=", 1) for group in options.groups)
+    text = report(*examine(segmenter, cases, manifest.labels), groups)
+    write_text(options.out or CARDS / f"{manifest.id}.md", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
