@@ -104,7 +104,7 @@ def _about(subject: Mapping[str, Any]) -> list[str]:
     if any(row["agreement"] is not None for row in subject["rows"]):
         notes.append(
             "Labels equal: share of voxels labelled as DistillSeg labels them with the same "
-            "weights; resampling and borders differ between the projects."
+            "weights; resampling, borders and the crop to the body differ between the projects."
         )
     return notes
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CLIP, MEAN, STD = (-1000.0, 800.0), -100.0, 400.0  # Hounsfield units
 SEED = 0
+COARSE = 0.1  # weight of what comes from coarser levels, which would blur organs into each other
 
 # Plain data, so that a child can build the network again and fill it from a file of weights.
 STUDENTS: dict[str, dict[str, Any]] = {
@@ -74,7 +75,7 @@ def _blur(net: nn.Module) -> None:
             kernel = z[:, None, None] * y[:, None] * x
             inputs = module.in_channels
             mixing = torch.randn(module.out_channels, inputs, 1, 1, 1) * (2 / inputs) ** 0.5
-            module.weight.data.copy_(mixing * kernel)
+            module.weight.data.copy_(mixing * kernel * (COARSE if kernel.numel() == 1 else 1))
 
 
 def default_architecture(patch: tuple[int, int, int]) -> dict[str, Any]:
@@ -198,7 +199,8 @@ def fit_last_layer(
         features = kept[-1][0].numpy()  # (F, d, h, w)
         step = getattr(net, "stride", 1)
         wanted = classes[step // 2 :: step, step // 2 :: step, step // 2 :: step]
-        weight, bias = discriminant(features.reshape(len(features), -1).T, wanted.ravel())
+        clear = _inside(wanted)  # borders, where classes mix, would blur what is learnt of each
+        weight, bias = discriminant(features[:, clear].T, wanted[clear])
         head.weight.copy_(torch.from_numpy(weight)[:, :, None, None, None])
         head.bias.copy_(torch.from_numpy(bias))
         logits = np.tensordot(weight, features, axes=1) + bias[:, None, None, None]
@@ -226,6 +228,18 @@ def discriminant(
     bias[present] = -0.5 * (weight[present] * means).sum(axis=1)
     scale = max(np.abs(weight).max(), 1.0)  # logits of a size that half precision can add up
     return (weight / scale).astype(np.float32), (bias / scale).astype(np.float32)
+
+
+def _inside(classes: NDArray) -> NDArray[np.bool_]:
+    """Voxels whose neighbours along all axes are of their own class."""
+    same = np.ones(classes.shape, bool)
+    for axis in range(3):
+        differs = np.diff(classes.astype(np.int16), axis=axis) != 0
+        before = [(0, 0)] * 3
+        after = [(0, 0)] * 3
+        before[axis], after[axis] = (1, 0), (0, 1)
+        same &= ~np.pad(differs, before) & ~np.pad(differs, after)
+    return same
 
 
 def mixed_share(labels: NDArray) -> float:

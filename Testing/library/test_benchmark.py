@@ -18,6 +18,7 @@ from DistillSegLib.benchmark.subject import CLASSES, FULL, PARTS, phantom
 from DistillSegLib.benchmark.summary import growth, medians, ratios, slope
 from DistillSegLib.cli import main
 from Testing import models
+from Testing.studies import hardware_table
 
 
 @pytest.fixture
@@ -222,6 +223,22 @@ def test_the_command_measures_a_package_on_an_image(folder, capsys):
     text = (folder / "a.md").read_text(encoding="utf-8")
     assert text == markdown(result)
     assert "| DistillSeg | threshold | ONNX Runtime |" in text
+
+
+def test_the_readme_s_table_is_made_of_the_saved_result():
+    rows = [
+        row("lean", "student", [run(1, 2, 100)]) | {"in_memory_median": {"wall_s": 0.25}},
+        row("nnunet", "student", [run(10, 50, 400)]),
+    ]
+    subject = {"name": "Phantom", "kind": "phantom", "rows": rows}
+    result = {"hardware": hardware(), "threads": 2, "repeats": 5, "subjects": [subject]}
+    before = f"# Title\n{hardware_table.BEGIN}\nold\n{hardware_table.END}\nafter\n"
+    text = hardware_table.filled(before, [result])
+    assert "old" not in text and text.startswith("# Title") and text.endswith("after\n")
+    assert "| nnunet | student | PyTorch | 10 | 50 | 400 |  | 25.0× |" in text
+    assert "| lean | student | ONNX Runtime | 1 | 2 | 100 | 0.25 | 1.0× |" in text
+    with pytest.raises(SystemExit, match="lacks the marks"):
+        hardware_table.filled("nothing", [result])
 
 
 def test_the_command_shows_growth(folder, capsys):
