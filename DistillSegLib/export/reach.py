@@ -57,7 +57,7 @@ def _along(
             return 0
         first, last = places[0], places[-1] + stride
         if first > 0 and last < size:
-            return -(-max(start - first, last - start - step, 0) // step) * step
+            return int(-(-max(start - first, last - start - step, 0) // step) * step)
         size *= 2
     return None
 
