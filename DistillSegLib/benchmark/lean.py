@@ -17,11 +17,13 @@ def once(
         from DistillSegLib.segmentations import write_segmentation
     with stopwatch("load"):
         segmenter = Segmenter(package, threads=threads, engine=engine)
+    start = time.process_time()
     segmentation = segmenter.segment(image, force_scope=True)
+    cpu = time.process_time() - start
     stopwatch.wall.update(segmentation.seconds)
     with stopwatch("write"):
         write_segmentation(segmentation, out)
-    return {"parameters": segmenter.variant.parameters}
+    return {"parameters": segmenter.variant.parameters, "segment_cpu_s": cpu}
 
 
 def warm(

@@ -149,21 +149,26 @@ def _growth(steps: Sequence[Mapping[str, Any]]) -> list[Table]:
             _seconds(step["median"]["wall_s"]),
             _seconds(step["median"]["cpu_s"]),
             _seconds(step["median"]["computing_s"]),
+            _seconds(step["median"]["segment_cpu_s"]),
             round(step["median"]["peak_mb"]),
         )
         for step in steps
         if step["median"]
     )
-    notes = ["Computing is all but import, loading, reading and writing; files are uncompressed."]
+    notes = [
+        "Computing is all but import, loading, reading and writing, in wall seconds; segmenting is "
+        "computing and reading, in CPU seconds of all threads. Files are uncompressed."
+    ]
     for engine in dict.fromkeys(step["engine"] for step in steps):
         if found := growth(list(steps), engine):
             notes.append(
-                f"{ENGINES.get(engine, engine)}: computing grows with the number of voxels to the "
+                f"{ENGINES.get(engine, engine)}: segmenting (CPU) grows with the number of voxels to the "
                 f"power {found['time_exponent']:.2f}, memory to the power "
                 f"{found['memory_exponent']:.2f}; each further voxel takes "
                 f"{found['bytes_per_voxel']:.1f} bytes."
             )
-    columns = ("voxels", "million", "engine", "wall s", "CPU s", "computing s", "peak MB")
+    columns = ("voxels", "million", "engine", "wall s", "CPU s", "computing s", "segmenting CPU s")
+    columns = (*columns, "peak MB")
     return [Table("Growth with the volume", columns, rows, tuple(notes))]
 
 

@@ -69,11 +69,11 @@ def ratios(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def growth(steps: Sequence[dict[str, Any]], engine: str) -> dict[str, float]:
-    """How an engine's measurements grow.
+    """How an engine's measurements grow; time in CPU seconds from reading to labels, if known.
 
     Returns:
         `time_exponent` and `memory_exponent`: the powers of the number of voxels with which the
-        computing seconds and the peak of memory grow, by least squares of the logarithms;
+        time and the peak of memory grow, by least squares of the logarithms;
         `bytes_per_voxel`: what each further voxel takes, by least squares of the values. Empty for
         fewer than two sizes.
     """
@@ -81,7 +81,9 @@ def growth(steps: Sequence[dict[str, Any]], engine: str) -> dict[str, float]:
     if len(measured) < 2:
         return {}
     voxels = [float(step["voxels"]) for step in measured]
-    seconds = [step["median"]["computing_s"] for step in measured]
+    seconds = [
+        step["median"].get("segment_cpu_s") or step["median"]["computing_s"] for step in measured
+    ]
     memory = [step["median"]["peak_mb"] * 1e6 for step in measured]
     logs = [log(each) for each in voxels]
     return {
