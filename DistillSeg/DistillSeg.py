@@ -4,6 +4,7 @@ import os
 import sys
 import unittest
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -15,6 +16,15 @@ from slicer.ScriptedLoadableModule import (
 )
 
 OURS = ("DistillSegLib", "DistillSegPanel")
+OLDEST_PYTHON = (3, 10)  # Slicer 5.10 brings 3.12
+
+
+def tooOld():
+    """One sentence for a Slicer that is too old for the panel, otherwise empty."""
+    if sys.version_info[:2] >= OLDEST_PYTHON:
+        return ""
+    text = _("DistillSeg needs 3D Slicer 5.10 or later, and this is {version}; update Slicer.")
+    return text.format(version=slicer.app.applicationVersion)
 
 
 def findLibrary():
@@ -72,6 +82,8 @@ def registerSampleData():
 
 def registerLayout():
     """Make the views of a comparison known, so that a saved scene opens with them."""
+    if tooOld():
+        return
     findLibrary()
     from DistillSegPanel import CompareLayout
 
@@ -88,6 +100,12 @@ class DistillSegWidget(ScriptedLoadableModuleWidget):
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
+        if tooOld():
+            label = qt.QLabel(tooOld())
+            label.setWordWrap(True)
+            self.layout.addWidget(label)
+            self.layout.addStretch(1)
+            return
         self.logic = DistillSegLogic()
         from DistillSegPanel.Panel import Panel
 

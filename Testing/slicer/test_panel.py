@@ -12,6 +12,8 @@ from DistillSegPanel.Parameters import RegionKind
 from DistillSegPanel.State import State
 from PanelCase import FAST, REFERENCE, PanelCase, needsEngine
 
+import DistillSeg
+
 
 class FrameTest(PanelCase):
     def test_the_header_says_what_is_ready(self):
@@ -88,6 +90,20 @@ class FrameTest(PanelCase):
         self.openModule("DistillSeg")
         self.assertEqual(self.panel.parameters.model, REFERENCE)
         self.assertIs(self.panel.parameters.inputVolume, node)
+
+
+class OldSlicerTest(PanelCase):
+    def test_a_slicer_that_is_too_old_says_so_instead_of_failing(self):
+        self.assertEqual(DistillSeg.tooOld(), "")
+        with mock.patch.object(DistillSeg, "OLDEST_PYTHON", (9, 0)):
+            widget = DistillSeg.DistillSegWidget()
+            self.addCleanup(widget.parent.deleteLater)
+            widget.enter(), widget.exit()
+            DistillSeg.registerLayout()
+        labels = slicer.util.findChildren(widget.parent, className="QLabel")
+        self.assertIn("needs 3D Slicer 5.10 or later", " ".join(label.text for label in labels))
+        self.assertIsNone(widget.panel)
+        widget.cleanup()
 
 
 @needsEngine
