@@ -162,8 +162,8 @@ def _growth(steps: Sequence[Mapping[str, Any]]) -> list[Table]:
     for engine in dict.fromkeys(step["engine"] for step in steps):
         if found := growth(list(steps), engine):
             notes.append(
-                f"{ENGINES.get(engine, engine)}: segmenting (CPU) grows with the number of voxels to the "
-                f"power {found['time_exponent']:.2f}, memory to the power "
+                f"{ENGINES.get(engine, engine)}: segmenting (CPU) grows with the voxels to "
+                f"the power {found['time_exponent']:.2f}, memory to the power "
                 f"{found['memory_exponent']:.2f}; each further voxel takes "
                 f"{found['bytes_per_voxel']:.1f} bytes."
             )
