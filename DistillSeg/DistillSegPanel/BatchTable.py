@@ -75,7 +75,7 @@ class BatchTable:
             self._fit()
         row = self._rows[case.name]
         self.cases[case.name] = case
-        seconds = "" if case.seconds is None else f"{case.seconds:.1f}"
+        seconds = "" if case.seconds is None else f"{case.seconds:.{1 if case.seconds >= 1 else 2}f}"
         for column, text in enumerate((case.name, statusText(case.status), seconds, case.note)):
             item = qt.QTableWidgetItem(text)
             item.setToolTip("\n".join(part for part in (case.note, case.details) if part) or text)
