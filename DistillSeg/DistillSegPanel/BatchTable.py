@@ -75,8 +75,8 @@ class BatchTable:
             self._fit()
         row = self._rows[case.name]
         self.cases[case.name] = case
-        seconds = "" if case.seconds is None else f"{case.seconds:.{1 if case.seconds >= 1 else 2}f}"
-        for column, text in enumerate((case.name, statusText(case.status), seconds, case.note)):
+        texts = (case.name, statusText(case.status), secondsText(case.seconds), case.note)
+        for column, text in enumerate(texts):
             item = qt.QTableWidgetItem(text)
             item.setToolTip("\n".join(part for part in (case.note, case.details) if part) or text)
             if column == 2:
@@ -113,6 +113,13 @@ class BatchTable:
         total = len(self.cases)
         text = _("1 case") if total == 1 else _("{count} cases").format(count=total)
         return f"{text}: {', '.join(parts)}." if parts else f"{text}."
+
+
+def secondsText(seconds):
+    """Tenths, below one second hundredths."""
+    if seconds is None:
+        return ""
+    return f"{seconds:.1f}" if seconds >= 1 else f"{seconds:.2f}"
 
 
 def statusText(status):
