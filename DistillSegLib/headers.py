@@ -12,6 +12,7 @@ import math
 import re
 import struct
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,15 +45,19 @@ _NRRD_BYTES = (
 )
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, *, unpacked: Path | None = None) -> None:
     """Raise ImageError for a file that is cut short or damaged, or a spacing not above zero.
 
     Also for a NIfTI file with values that are not finite.
+
+    Args:
+        unpacked: where a packed NIfTI file is written as it is checked, so that it need not be
+            unpacked twice; other files are not.
     """
     name = path.name.lower()
     try:
         if name.endswith((".nii", ".nii.gz")):
-            _check_nifti(path)
+            _check_nifti(path, unpacked)
         elif name.endswith((".mha", ".mhd")):
             _check_metaimage(path)
         elif name.endswith((".nrrd", ".nhdr")):
@@ -68,11 +73,20 @@ def check_file(path: Path) -> None:
         ) from problem
 
 
-def _check_nifti(path: Path) -> None:
+def is_packed(path: Path) -> bool:
+    """Whether a file is compressed by gzip, whatever its name."""
     with open(path, "rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if packed else open(path, "rb") as stream:
-        order, dims, kind, pixdim, offset, qform, sform, rows = _parse_nifti(path, stream.read(540))
+        return raw.read(2) == b"\x1f\x8b"
+
+
+def _check_nifti(path: Path, unpacked: Path | None) -> None:
+    packed = is_packed(path)
+    with (
+        gzip.open(path) if packed else open(path, "rb") as stream,
+        open(unpacked, "wb") if packed and unpacked else nullcontext() as copy,
+    ):
+        head = stream.read(540)
+        order, dims, kind, pixdim, offset, qform, sform, rows = _parse_nifti(path, head)
         if kind not in _NIFTI_BYTES:
             raise ImageError(
                 f"'{path}' holds single bits, colours or complex numbers (NIfTI data type {kind}); "
@@ -81,9 +95,11 @@ def _check_nifti(path: Path) -> None:
         _check_spacing(path, pixdim[: min(len(dims), 3)])
         if sform > 0 and qform == 0:
             _check_scales(path, pixdim, rows)
-        stream.seek(offset)
+        head += stream.read(max(offset - len(head), 0))
+        if copy:
+            copy.write(head[:offset])
         float_type = {16: f"{order}f4", 64: f"{order}f8"}.get(kind)
-        length, strange = _scan(stream, float_type)
+        length, strange = _scan(stream, float_type, begun=head[offset:], copy=copy)
     _check_size(path, offset + length, offset + math.prod(dims) * _NIFTI_BYTES[kind])
     if strange:
         first = tuple(int(i) for i in np.unravel_index(strange[0], dims, order="F"))
@@ -247,15 +263,25 @@ def _inflated(path: Path, start: int) -> int:
     return count
 
 
-def _scan(stream: BinaryIO, float_type: str | None) -> tuple[int, list[int]]:
-    """The bytes to the stream's end, and which of its numbers are not finite (float types only)."""
+def _scan(
+    stream: BinaryIO, float_type: str | None, *, begun: bytes = b"", copy: BinaryIO | None = None
+) -> tuple[int, list[int]]:
+    """The bytes to the stream's end, and which of its numbers are not finite (float types only).
+
+    Args:
+        begun: what was read of them already.
+        copy: where they are written.
+    """
     count, strange = 0, []
-    while block := stream.read(_BLOCK):
+    while block := begun + stream.read(_BLOCK - len(begun)):
+        begun = b""
         if float_type:
             width = int(float_type[-1])
             numbers = np.frombuffer(block[: len(block) // width * width], float_type)
             wrong = np.flatnonzero(~np.isfinite(numbers))
             strange.extend((wrong + count // width).tolist())
+        if copy:
+            copy.write(block)
         count += len(block)
     return count, strange
 

@@ -6,7 +6,9 @@ as one, or would be read wrongly without a word, raises ImageError in one senten
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from DistillSegLib import dicom
 from DistillSegLib.errors import DistillSegError, ImageError
 from DistillSegLib.files import has_plain_name, replacing
 from DistillSegLib.geometry import as_volume, check_image
-from DistillSegLib.headers import check_file
+from DistillSegLib.headers import check_file, is_packed
 from DistillSegLib.quiet import quiet
 
 READABLE = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -70,11 +72,10 @@ def read_file(path: Path | str) -> sitk.Image:
             f"'{path}' is not of a kind that is read ({', '.join(READABLE)}, or DICOM); "
             "convert it, for example with 3D Slicer."
         )
-    check_file(path)
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     try:
-        with quiet():
+        with _checked(path) as readable, quiet():
+            reader.SetFileName(str(readable))
             reader.ReadImageInformation()
             size = reader.GetSize()
             if all(n == 1 for n in size[3:]):
@@ -86,6 +87,26 @@ def read_file(path: Path | str) -> sitk.Image:
         f"'{path}' has {len(size)} dimensions ({'x'.join(map(str, size))}); one volume is needed. "
         "Save the time point or channel to be used as a file of its own."
     )
+
+
+@contextmanager
+def _checked(path: Path) -> Iterator[Path]:
+    """The file after `check_file`, or the same unpacked, if that costs no second unpacking."""
+    if not (path.name.lower().endswith((".nii", ".nii.gz")) and is_packed(path)):
+        check_file(path)
+        yield path
+        return
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            readable = Path(folder) / "image.nii"
+            check_file(path, unpacked=readable)
+        except (OSError, ImageError) as problem:
+            if not isinstance(problem.__cause__ or problem, OSError):
+                raise
+            check_file(path)  # perhaps there was no room to unpack it
+            readable = path
+        yield readable
 
 
 def write_image(image: sitk.Image, path: Path | str) -> Path:

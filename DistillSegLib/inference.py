@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from DistillSegLib import confidence, postprocessing
-from DistillSegLib.body import body_part
+from DistillSegLib.body import find_body
 from DistillSegLib.errors import Cancelled, DistillSegError, ImageError, PackageError
 from DistillSegLib.geometry import Part, as_volume, check_image
 from DistillSegLib.images import image_warnings, read_image, refuse_labels
@@ -110,8 +110,10 @@ class Segmenter:
         with _timed(seconds, "preprocess"):
             part = region.index_box(whole[0]) if region else None
             warnings = self._check(whole, part, force_scope)
-            part = part or self.body(whole[0])
-            prepared = manifest.preprocessing.apply(whole, part=part)
+            body = find_body(whole[0], manifest) if part is None else None
+            box = body.box if body else None
+            prepared = manifest.preprocessing.apply(whole, part=part, box=box)
+            part = body.part if body else part
         on_progress(0.05)
         with _timed(seconds, "network"), self._the_network(cancelled):
             logits = self._logits(
@@ -190,10 +192,6 @@ class Segmenter:
             own_units=own_units,
         )
         return list(dict.fromkeys(found))
-
-    def body(self, image: sitk.Image) -> Part | None:
-        """What of a CT the network is shown if no region is given; None for all of any image."""
-        return body_part(image) if self.package.manifest.modality == "CT" else None
 
     def _logits(
         self,

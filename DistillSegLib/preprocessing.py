@@ -20,7 +20,8 @@ from DistillSegLib.errors import ImageError
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-    from DistillSegLib.geometry import Part
+    from DistillSegLib.geometry import Grid, Part
+    from DistillSegLib.sampling import Lattice
 
 SAME_SPACING = 1e-3  # relative; nearer than this, interpolating would only blur
 
@@ -105,7 +106,9 @@ class Preprocessing:
                 "P or A, S or I, such as 'LPS', or 'slices'."
             )
 
-    def apply(self, images: Sequence[sitk.Image], *, part: Part | None = None) -> Prepared:
+    def apply(
+        self, images: Sequence[sitk.Image], *, part: Part | None = None, box: Part | None = None
+    ) -> Prepared:
         """Orient, resample, clip and scale the channels of one patient.
 
         The first image decides the grid; channels with another grid are interpolated onto it where
@@ -113,6 +116,7 @@ class Preprocessing:
 
         Args:
             part: (z, y, x) voxels of the first image, the rest of which is not looked at.
+            box: (z, y, x) what is wanted of the result, where intensities need no whole image.
         """
         from DistillSegLib.geometry import check_image, on_grid_of, same_grid
 
@@ -123,11 +127,11 @@ class Preprocessing:
             )
         for image in images:
             check_image(image)
-        first, grid = self._sampled(images[0], part)
+        first, grid = self._sampled(images[0], part, box)
         channels = [first]
         for image in images[1:]:
             if same_grid(image, images[0]):
-                channels.append(self._sampled(image, part)[0])
+                channels.append(self._sampled(image, part, box)[0])
             else:
                 channels.append(_voxels(on_grid_of(image, grid, linear=True)))
         array = np.stack(channels) if len(channels) > 1 else first[None]
@@ -155,14 +159,26 @@ class Preprocessing:
         """A map of probabilities on the grid that `apply` makes of its image: (D, H, W), linear."""
         return self._sampled(image)[0]
 
+    def lattice(self, image: sitk.Image) -> Lattice:
+        """Where the network's grid lies in an image."""
+        from DistillSegLib.geometry import Grid
+        from DistillSegLib.sampling import lattice
+
+        own = Grid.of(image)
+        return lattice(own, self.orientation, self._spacing_on(own))
+
     def _sampled(
-        self, image: sitk.Image, part: Part | None = None
+        self, image: sitk.Image, part: Part | None = None, box: Part | None = None
     ) -> tuple[NDArray[np.float32], sitk.Image]:
         from DistillSegLib.geometry import Grid
         from DistillSegLib.sampling import sample
 
-        own = self._near(Grid.of(image).turned(self.orientation).spacing[::-1])
-        return sample(image, self.orientation, None if own else self.spacing_mm, part=part)
+        spacing = self._spacing_on(Grid.of(image))
+        return sample(image, self.orientation, spacing, part=part, box=box)
+
+    def _spacing_on(self, own: Grid) -> tuple[float, ...] | None:
+        near = self._near(own.turned(self.orientation).spacing[::-1])
+        return None if near else self.spacing_mm
 
     def _placed_label(self, label: sitk.Image) -> sitk.Image:
         from DistillSegLib.geometry import reorient, resample, spacing_of

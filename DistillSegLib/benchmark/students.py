@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -264,7 +264,7 @@ def _pack(
     import torch
 
     from DistillSegLib.export.onnx import export_onnx, exported
-    from DistillSegLib.export.packaging import check_window, measure_memory
+    from DistillSegLib.export.packaging import check_window, measure_halo, measure_memory
     from DistillSegLib.manifest import Variant, check_shape
     from DistillSegLib.networks import count_parameters, smallest_size
     from DistillSegLib.package import write_package
@@ -275,13 +275,14 @@ def _pack(
         path = Path(inner) / "model.onnx"
         export_onnx(net, shape, path, coarse=coarse, multiple=net.multiple)
         model, per_voxel = path.read_bytes(), measure_memory(path, 1, net.multiple)
+        halo = measure_halo(net, path, 1, net.stride)
     variant = Variant(
         "fp32", "model.onnx", net.stride, count_parameters(net), len(model), per_voxel
     )
     window = check_window(1, shape)
     with torch.no_grad():
         logits = exported(net, coarse=coarse)(torch.from_numpy(window)).numpy()
-    manifest = _manifest(name, setup, net.multiple, minimum, variant)
+    manifest = replace(_manifest(name, setup, net.multiple, minimum, variant), halo=halo)
     return write_package(
         folder / f"{name}.distillseg",
         manifest,

@@ -93,7 +93,7 @@ def build_package(
             log.warning("The model holds operators that run slowly: %s.", ", ".join(slow))
         model = path.read_bytes()
         bytes_per_voxel = measure_memory(path, len(plan.channels), net.multiple)
-        halo = _halo(net, path, len(plan.channels), net.stride if coarse else 1)
+        halo = measure_halo(net, path, len(plan.channels), net.stride if coarse else 1)
     shape = check_shape(plan.window, multiple=net.multiple, minimum=smallest_size(net))
     window = check_window(len(plan.channels), shape)
     with torch.no_grad():
@@ -152,7 +152,7 @@ def measure_memory(path: Path, channels: int, multiple: Size) -> float:
     return max((large - small) / (edges[1] ** 3 - edges[0] ** 3), 4.0 * channels)
 
 
-def _halo(net: nn.Module, path: Path, channels: int, stride: int) -> Shape | None:
+def measure_halo(net: nn.Module, path: Path, channels: int, stride: int) -> Shape | None:
     """How far the exported network sees, where a volume may pass through it in parts."""
     if not single_pass(net):
         return None

@@ -22,13 +22,14 @@ FLOORS = [
     {"errors", "machine", "pictures", "places", "quiet"},  # floor 0: words, numbers, space
     {"records", "labels", "files", "geometry", "regions", "headers"},
     # 1: images and masks
-    {"body", "confidence", "dicom", "metrics", "sampling", "upsampling", "windows"},
+    {"confidence", "dicom", "metrics", "sampling", "upsampling", "windows"},
     {"preprocessing", "scope"},
     {"images", "nomenclature", "postprocessing"},
     {"segmentations", "manifest"},
     {"datasets"},
     {
         "disagreement",
+        "body",
         "inputs",
         "matching",
         "package",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import SimpleITK as sitk
 
 from DistillSegLib.errors import ImageError
 from DistillSegLib.headers import check_file
+from DistillSegLib.images import read_image
 
 # Bytes of fields in a NIfTI-1 header.
 DIM, KIND, PIXDIM, OFFSET, CODES, SROW = 40, 70, 76, 108, 252, 280
@@ -170,3 +172,22 @@ def test_what_is_no_image_at_all_is_refused(tmp_path):
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(b"hello world\n" * 100))
     with pytest.raises(ImageError, match="is not a NIfTI file"):
         check_file(tmp_path / "a.nii.gz")
+
+
+def test_a_packed_file_is_unpacked_once_while_it_is_checked(tmp_path, monkeypatch):
+    path, unpacked = tmp_path / "a.nii.gz", tmp_path / "b.nii"
+    image = sitk.GetImageFromArray(np.arange(60, dtype=np.int16).reshape(3, 4, 5))
+    sitk.WriteImage(image, str(path))
+    check_file(path, unpacked=unpacked)
+    assert unpacked.read_bytes() == gzip.decompress(path.read_bytes())
+    plain = tmp_path / "c.nii"
+    sitk.WriteImage(image, str(plain))
+    check_file(plain, unpacked=tmp_path / "d.nii")
+    assert not (tmp_path / "d.nii").exists()
+
+
+def test_without_room_to_unpack_an_image_is_read_all_the_same(tmp_path, monkeypatch):
+    path = tmp_path / "a.nii.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(np.full((3, 4, 5), 7, np.int16)), str(path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    assert sitk.GetArrayFromImage(read_image(path)).sum() == 7 * 60
