@@ -151,14 +151,20 @@ def segment_input(
     one: Input,
     file: Path,
     *,
+    images: Sequence[sitk.Image] | None = None,
     region: Region | None = None,
     force_scope: bool = False,
     on_progress: Callable[[float], None] = ignore,
     cancelled: Callable[[], bool] = never,
 ) -> Row:
-    """Segment one input into `file`; what goes wrong is raised."""
+    """Segment one input into `file`; what goes wrong is raised.
+
+    Args:
+        images: of the input, where they were read already.
+    """
     settings = _Settings(segmenter, file.parent, "", region, force_scope)
-    segmentation, seconds = settings.segment(read_input(one), on_progress, cancelled)
+    images = read_input(one) if images is None else images
+    segmentation, seconds = settings.segment(images, on_progress, cancelled)
     write_segmentation(segmentation, file)
     return settings.done(one, str(file), segmentation, seconds)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from DistillSegLib.errors import DistillSegError, GeometryError, ImageError
 from DistillSegLib.files import identity
 
 if TYPE_CHECKING:
+    import SimpleITK as sitk
+
     from DistillSegLib.batch import BatchResult, Row
     from DistillSegLib.commands.console import Terminal
     from DistillSegLib.inference import Segmenter
@@ -79,9 +82,11 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Segment one examination, or many."""
+    from DistillSegLib.batch import read_input
     from DistillSegLib.commands.console import Terminal
     from DistillSegLib.inference import Segmenter
     from DistillSegLib.inputs import find_inputs
+    from DistillSegLib.package import load_package
 
     region, surplus = read_roi(options.roi)
     paths = [Path(path) for path in [*surplus, *options.inputs]]
@@ -91,15 +96,18 @@ def run(options: argparse.Namespace) -> None:
         if not path.exists():
             raise ImageError(f"There is no file or folder '{path}'; check the path.")
     terminal = Terminal(options.json)
-    segmenter = Segmenter(
-        options.package, variant=options.variant, threads=options.threads, engine=options.engine
-    )
-    out = Path(options.out)
-    channels = len(segmenter.package.manifest.channels)
+    package, out = load_package(options.package), Path(options.out)
+    channels = len(package.manifest.channels)
+    settings = {name: getattr(options, name) for name in ("variant", "threads", "engine")}
     one = _single(paths, channels, options.series, out)
     if one is not None:
-        _segment_one(segmenter, one, _result_file(out, one, options), region, options, terminal)
+        file = _result_file(out, one, options)
+        with ThreadPoolExecutor(1) as pool:  # the engine is loaded while the image is read
+            making = pool.submit(Segmenter, package, **settings)
+            images = read_input(one)
+        _segment_one(making.result(), one, images, file, region, options, terminal)
         return
+    segmenter = Segmenter(package, **settings)
     if not _is_folder(out):
         raise ImageError(f"'{out}' is one file, but several inputs were given; give a folder.")
     if identity(out) in [identity(path) for path in paths if path.is_dir()]:
@@ -162,6 +170,7 @@ def _result_file(out: Path, one: Input, options: argparse.Namespace) -> Path:
 def _segment_one(
     segmenter: Segmenter,
     one: Input,
+    images: list[sitk.Image],
     file: Path,
     region: Region | None,
     options: argparse.Namespace,
@@ -177,6 +186,7 @@ def _segment_one(
                 segmenter,
                 one,
                 file,
+                images=images,
                 region=region,
                 force_scope=options.force_scope,
                 on_progress=on_progress,
