@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -76,6 +77,13 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="also segment an image unlike those that the model was trained on",
     )
+    parser.add_argument(
+        "--memory",
+        type=_gigabytes,
+        metavar="GB",
+        help="what the network may take; larger volumes pass in parts (default: half of what is "
+        "free)",
+    )
     add_engine(parser)
     parser.set_defaults(run=run)
 
@@ -99,6 +107,7 @@ def run(options: argparse.Namespace) -> None:
     package, out = load_package(options.package), Path(options.out)
     channels = len(package.manifest.channels)
     settings = {name: getattr(options, name) for name in ("variant", "threads", "engine")}
+    settings["memory_bytes"] = options.memory and int(options.memory * 1e9)
     one = _single(paths, channels, options.series, out)
     if one is not None:
         file = _result_file(out, one, options)
@@ -119,6 +128,16 @@ def run(options: argparse.Namespace) -> None:
             f"There is no image to segment in '{paths[0]}' ({len(skipped)} other files).{reasons}"
         )
     _segment_many(segmenter, inputs, skipped, out, region, options, terminal)
+
+
+def _gigabytes(word: str) -> float:
+    try:
+        amount = float(word)
+    except ValueError:
+        amount = math.nan
+    if not (math.isfinite(amount) and amount > 0):
+        raise argparse.ArgumentTypeError(f"'{word}' is not a number of gigabytes above 0")
+    return amount
 
 
 def read_roi(words: list[str]) -> tuple[Region | None, list[str]]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from DistillSegLib import inference
 from DistillSegLib.cli import main
 from DistillSegLib.commands import demo
 from DistillSegLib.commands.train import read_domains, without_folders
@@ -143,6 +144,17 @@ def test_a_file_is_segmented_where_out_says(folder, capsys, out):
     assert printed.err.count("\n") == 1  # in place of a bar: no terminal is there
 
 
+def test_little_memory_changes_the_way_and_not_the_result(folder, capsys, monkeypatch):
+    ways = []
+    decide = inference.plan_passes
+    monkeypatch.setattr(
+        inference, "plan_passes", lambda *given: ways.append(decide(*given)) or ways[-1]
+    )
+    assert run(*SEGMENT, "--out", "a.nii.gz", "--memory", "0.0001") == 0
+    assert [way.kind for way in ways] == ["windows"]
+    np.testing.assert_array_equal(values("a.nii.gz"), expected_labels(phantom()))
+
+
 def test_json_on_standard_output_stands_alone(folder, capsys):
     assert run(*SEGMENT, "--out", "a.nii.gz", "--json", "-") == 0
     result = json.loads(capsys.readouterr().out)
@@ -257,6 +269,8 @@ def test_names_that_are_no_text_and_links_in_a_circle_are_one_sentence(folder, c
         (["segmnet"], "invalid choice: 'segmnet'"),
         (["segment", "scan.nii.gz", "--out", "a"], "required: --package"),
         ([*SEGMENT, "--out", "a", "--threads", "many"], "invalid int value"),
+        ([*SEGMENT, "--out", "a", "--memory", "0"], "not a number of gigabytes"),
+        ([*SEGMENT, "--out", "a", "--memory", "lots"], "not a number of gigabytes"),
     ],
 )
 def test_a_command_written_wrongly_is_one_sentence_too(capsys, arguments, sentence):
