@@ -286,7 +286,7 @@ def sampleFor(entry):
     """The bundled sample of a model's part of the body, or None."""
     if entry is None or entry.package is None:
         return None
-    part = entry.package.manifest.scope.body_part.casefold()
+    part = entry.package.manifest.scope.body_part.casefold().replace(" ", "-")
     samples = sorted((resources() / "Samples").glob("*.nii.gz"))
     return next((path for path in samples if part and part in path.name), None)
 

@@ -1,24 +1,32 @@
-"""Draws the pictures of the bundled models: what each makes of the bundled sample.
+"""Draws the pictures of the bundled models: what each makes of the bundled sample of its organ.
 
 PYTHONPATH=. python Testing/studies/make_thumbnails.py
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import SimpleITK as sitk
 
 from DistillSegLib import Segmenter, list_packages
 from DistillSegLib.images import read_image
+from DistillSegLib.package import read_package
 from DistillSegLib.places import resources
 from DistillSegLib.thumbnails import thumbnail
 
 FOLDER = resources() / "Thumbnails"
 
 
+def sample_of(body_part: str) -> Path:
+    """The bundled sample that shows a part of the body."""
+    return resources() / "Samples" / f"{body_part.replace(' ', '-')}-mean.nii.gz"
+
+
 def main() -> None:
-    image = read_image(resources() / "Samples" / "hippocampus-mean.nii.gz")
     for listed in list_packages():
         if listed.bundled:
+            image = read_image(sample_of(read_package(listed.path).manifest.scope.body_part))
             picture = thumbnail(image, Segmenter(listed.path).segment(image))
             path = FOLDER / f"{listed.name}.png"
             sitk.WriteImage(sitk.GetImageFromArray(picture, isVector=True), str(path))
