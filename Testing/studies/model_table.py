@@ -37,7 +37,7 @@ def table() -> str:
     return (
         "\n".join([HEAD, *rows])
         + f"\n\nMean ± standard deviation over {notes}, on the images' own grid. CPU time on the "
-        "bundled sample, one thread; both models in one run."
+        "organ's bundled sample, one thread; all models of an organ in one run."
     )
 
 

@@ -1,0 +1,79 @@
+"""From a finished run to a package with its scores and its analysis: what is done for each model.
+
+    python Testing/studies/ship.py tiny --stage student --card hippocampus-tiny --data Task04_…
+    python Testing/studies/ship.py run --stage teacher --card left-ventricle-reference \\
+        --data LeftVentricle --groups "end diastole=_ED$" "end systole=_ES$"
+
+The network is exported without scores, evaluated on its held-out cases and examined as its user
+will run it, then exported with both into `Resources/Models`. `cards/<card>.toml` is what a person
+wrote; `<card>.json` and `<card>.md` beside it are made here. Cost, thumbnails, table and plots come
+after:
+
+    python Testing/studies/measure_cost.py hippocampus-tiny hippocampus-fast \\
+        hippocampus-reference --out Resources/Studies/hippocampus-cost.json
+    python Testing/studies/make_thumbnails.py
+    python Testing/studies/model_table.py
+    python Testing/studies/accuracy_plots.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from DistillSegLib.export.card import read_card
+from DistillSegLib.files import write_text
+
+CARDS = Path(__file__).resolve().parent / "cards"
+MODELS = Path(__file__).resolve().parents[2] / "Resources" / "Models"
+MEASURED = re.compile(r"^(scores|analysis)\s*=.*\n", re.MULTILINE)
+
+
+def ship(run: Path, stage: str, card: Path, data: Path, groups: list[str]) -> Path:
+    """The package in `Resources/Models`; the card's measured files are written beside it."""
+    config = read_card(card)
+    with tempfile.TemporaryDirectory() as folder:
+        # Under its final name: the scores name the file that they are of.
+        plain = Path(folder) / f"{config.id}-{config.version}.distillseg"
+        bare = Path(folder) / card.name
+        write_text(bare, MEASURED.sub("", card.read_text(encoding="utf-8")))
+        export(run, stage, bare, plain)
+        library("evaluate", plain, "--data", data, "--json", card.with_suffix(".json"))
+        options = ["--data", data, "--out", card.with_suffix(".md"), "--groups", *groups]
+        python(Path(__file__).with_name("examine.py"), plain, *options)
+    path = MODELS / f"{config.id}-{config.version}.distillseg"
+    export(run, stage, card, path)
+    return path
+
+
+def export(run: Path, stage: str, card: Path, out: Path) -> None:
+    library("export", run, "--stage", stage, "--card", card, "--out", out)
+
+
+def library(*words: object) -> None:
+    """A command of `distillseg`."""
+    python("-m", "DistillSegLib.cli", *words)
+
+
+def python(*words: object) -> None:
+    subprocess.run([sys.executable, *map(str, words)], check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", type=Path, help="folder that `distillseg train` wrote")
+    parser.add_argument("--stage", required=True)
+    parser.add_argument("--card", required=True, help="name of a card in cards/")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--groups", nargs="*", default=[], metavar="TITLE=PATTERN")
+    options = parser.parse_args()
+    card = CARDS / f"{options.card}.toml"
+    print(ship(options.run, options.stage, card, options.data, options.groups))
+
+
+if __name__ == "__main__":
+    main()
