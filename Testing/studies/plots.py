@@ -10,7 +10,8 @@ from html import escape
 
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#B8B8B8"
 FONT = 'font-family="sans-serif" font-size="12" fill="#333"'
-WIDTH, ROW, LEFT, TOP = 720, 34, 330, 14
+LETTER = 6.6  # pixels, about
+WIDTH, ROW, TOP = 760, 34, 14
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Point:
-    """A model: what it costs, how good it is, and which points are joined with it."""
+    """A model: what it costs and how good it is."""
 
     name: str
     x: float
     y: float
-    group: str = ""
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -44,9 +44,10 @@ def dots(series: Sequence[Series], label: str) -> str:
     values = [value for each in series for value in each.values]
     low, high = _range(values)
     bottom = TOP + ROW * len(series)
+    left = 20 + LETTER * max(len(each.name) for each in series)
 
     def x(value: float) -> float:
-        return LEFT + (value - low) / (high - low) * (WIDTH - LEFT - 20)
+        return left + (value - low) / (high - low) * (WIDTH - left - 20)
 
     parts = []
     for tick in ticks(low, high):
@@ -54,44 +55,40 @@ def dots(series: Sequence[Series], label: str) -> str:
         parts.append(_text(x(tick), bottom + 16, f"{tick:g}", "middle"))
     for row, each in enumerate(series):
         y = TOP + ROW * (row + 0.5)
-        parts.append(_text(LEFT - 10, y + 4, each.name, "end"))
+        parts.append(_text(left - 10, y + 4, each.name, "end"))
         mean = statistics.fmean(each.values)
         parts.append(_line(x(mean), y - 10, x(mean), y + 10, ORANGE, 3))
         parts += [_dot(x(value), y) for value in each.values]
-    parts.append(_text((LEFT + WIDTH) / 2, bottom + 34, label, "middle"))
+    parts.append(_text((left + WIDTH) / 2, bottom + 34, label, "middle"))
     return _page(bottom + 44, parts)
 
 
 def scatter(points: Sequence[Point], x_label: str, y_label: str) -> str:
-    """Points over a logarithmic axis, with names; those of one group are joined."""
-    left, bottom, height = 60, 330, 380
+    """Points over a logarithmic axis, with names."""
+    left, top, bottom, height = 60, 34, 330, 380
     lows, highs = zip(*(_range([math.log10(p.x) for p in points]), _range([p.y for p in points])))
 
     def x(value: float) -> float:
         share = (math.log10(value) - lows[0]) / (highs[0] - lows[0])
-        return left + share * (WIDTH - left - 150)
+        return left + share * (WIDTH - left - 170)
 
     def y(value: float) -> float:
-        return bottom - (value - lows[1]) / (highs[1] - lows[1]) * (bottom - TOP)
+        return bottom - (value - lows[1]) / (highs[1] - lows[1]) * (bottom - top)
 
     parts = []
     for tick in ticks(lows[1], highs[1]):
-        parts.append(_line(left, y(tick), WIDTH - 150, y(tick), GREY, 0.5))
+        parts.append(_line(left, y(tick), WIDTH - 170, y(tick), GREY, 0.5))
         parts.append(_text(left - 8, y(tick) + 4, f"{tick:g}", "end"))
     powers = range(math.floor(lows[0]), math.ceil(highs[0]) + 1)
     for tick in (m * 10.0**p for p in powers for m in (1, 2, 5)):
         if lows[0] <= math.log10(tick) <= highs[0]:
-            parts.append(_line(x(tick), TOP, x(tick), bottom, GREY, 0.5))
+            parts.append(_line(x(tick), top, x(tick), bottom, GREY, 0.5))
             parts.append(_text(x(tick), bottom + 16, f"{tick:,.10g}", "middle"))
-    for group in dict.fromkeys(point.group for point in points):
-        joined = sorted((p for p in points if p.group == group), key=lambda p: p.x)
-        for a, b in zip(joined, joined[1:], strict=False):  # noqa: RUF007
-            parts.append(_line(x(a.x), y(a.y), x(b.x), y(b.y), GREY, 1.5))
     for point in points:
         parts.append(_dot(x(point.x), y(point.y)))
         parts.append(_text(x(point.x) + 9, y(point.y) + 4, point.name, "start"))
-    parts.append(_text((left + WIDTH - 150) / 2, bottom + 36, x_label, "middle"))
-    parts.append(_text(left - 50, TOP - 2, y_label, "start"))
+    parts.append(_text((left + WIDTH - 170) / 2, bottom + 36, x_label, "middle"))
+    parts.append(_text(left - 50, 18, y_label, "start"))
     return _page(height, parts)
 
 

@@ -200,7 +200,7 @@ def test_ticks_are_round_and_few(low, high, expected):
 
 
 def test_a_better_model_stands_higher_and_a_dearer_one_further_right():
-    points = [plots.Point("cheap & <bad>", 10, 0.80, "a"), plots.Point("dear", 1000, 0.90, "a")]
+    points = [plots.Point("cheap & <bad>", 10, 0.80), plots.Point("dear", 1000, 0.90)]
     page = ElementTree.fromstring(plots.scatter(points, "ms", "Dice"))
     cheap, dear = (e for e in page if e.tag.endswith("circle"))
     assert float(dear.get("cx")) > float(cheap.get("cx"))
