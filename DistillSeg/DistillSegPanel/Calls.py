@@ -75,15 +75,15 @@ class Request:
 
     def run(self, report, cancelled):
         """Segment; `report(share, sentence)` and `cancelled()` as `Jobs` gives them."""
-        report(0.0, _("Loading the model …"))
+        report(0.0, lambda: _("Loading the model …"))
         segmenter = self.segmenters.of(self.package, self.call)
-        report(0.01, _("Preparing the image …"))
+        report(0.01, lambda: _("Preparing the image …"))
         segmentation = segmenter.segment(
             list(self.images),
             region=self.region,
             force_scope=self.call.forceScope,
             confidence_map=self.call.confidenceMap,
-            on_progress=lambda share: report(share, _sentenceAt(share)),
+            on_progress=lambda share: report(share, lambda: _sentenceAt(share)),
             cancelled=cancelled,
         )
         speed = speed_of_run(

@@ -23,7 +23,7 @@ def correctionTask(segmentationNode, folder, panel):
     raw = segmentationFromNode(_rawOf(segmentationNode))
 
     def task(report, _cancelled):
-        report(0.1, _("Saving the correction …"))
+        report(0.1, lambda: _("Saving the correction …"))
         return save_correction(folder, images, corrected, raw, package)
 
     return task

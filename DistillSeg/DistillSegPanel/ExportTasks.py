@@ -53,7 +53,7 @@ def reportTask(node, path, other=None, toleranceMm=1.0):
         found = None
         if second is not None:
             found = _compared(segmentation, second, toleranceMm, report, cancelled)
-        report(0.5, _("Drawing the report …"))
+        report(0.5, lambda: _("Drawing the report …"))
         title = segmentation.source
         return [write_report(path, image, segmentation, second, found, title=title, facts=facts)]
 
@@ -67,7 +67,7 @@ def _compared(a, b, toleranceMm, report, cancelled):
         b,
         tolerance_mm=toleranceMm,
         rest="overlap",
-        on_progress=lambda share: report(share / 2, _("Comparing …")),
+        on_progress=lambda share: report(share / 2, lambda: _("Comparing …")),
         cancelled=cancelled,
     )
 

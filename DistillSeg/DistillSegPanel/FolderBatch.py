@@ -42,9 +42,11 @@ class FolderBatch:
             resume: leave out what an earlier run finished.
         """
         package, load = self.work.prepareBatch(call)
+        nothing = _("There is no image in '{folder}'; choose another folder.")
+        nothing = nothing.format(folder=self.source)
 
         def task(report, cancelled):
-            return self._run(package, load, call, resume, report, cancelled)
+            return self._run(package, load, call, resume, nothing, report, cancelled)
 
         self.work.jobs.start(
             task,
@@ -62,9 +64,9 @@ class FolderBatch:
         """Stop in the middle of the present case."""
         self.work.jobs.cancel()
 
-    def _run(self, package, load, call, resume, report, cancelled):
-        """The worker's part."""
-        report(0.0, _("Looking for images …"))
+    def _run(self, package, load, call, resume, nothing, report, cancelled):
+        """The worker's part; `nothing` says that there is no image."""
+        report(0.0, lambda: _("Looking for images …"))
         channels = len(package.manifest.channels)
         inputs, skipped = find_inputs([self.source], channels=channels, ignored=self.target)
         for one in inputs:
@@ -72,12 +74,8 @@ class FolderBatch:
         for one in skipped:
             self._news.put(Case(one.id, SKIPPED, note=one.reason))
         if not inputs:
-            raise ImageError(
-                _("There is no image in '{folder}'; choose another folder.").format(
-                    folder=self.source
-                )
-            )
-        report(0.0, _("Loading the model …"))
+            raise ImageError(nothing)
+        report(0.0, lambda: _("Loading the model …"))
         result = run_batch(
             load(),
             inputs,
@@ -99,7 +97,7 @@ class FolderBatch:
     def _begun(self, report):
         def tell(name, status):
             self._news.put(Case(name, status))
-            report(0.0, _("Segmenting '{name}' …").format(name=name))
+            report(0.0, lambda: _("Segmenting '{name}' …").format(name=name))
 
         return tell
 

@@ -197,13 +197,13 @@ class Logic:
         copies = segmentationFromNode(a), segmentationFromNode(b)
 
         def task(report, cancelled):
-            report(0.0, _("Comparing …"))
+            report(0.0, lambda: _("Comparing …"))
             return compare(
                 *copies,
                 tolerance_mm=toleranceMm,
                 rest="overlap",
                 pairs=pairs,
-                on_progress=lambda share: report(share, _("Comparing …")),
+                on_progress=lambda share: report(share, lambda: _("Comparing …")),
                 cancelled=cancelled,
             )
 
@@ -220,6 +220,10 @@ class Logic:
         """The text that makes the same call in the Python console; of the last one by default."""
         call = call or self.lastCall
         return pythonOf(call) if call is not None else ""
+
+    def forget(self):
+        """Let go of the last call and result: their nodes leave the scene, and memory with it."""
+        self.lastCall = self.lastSegmentation = None
 
     def close(self):
         """Stop what runs and let go of the model: for reloading and quitting."""

@@ -35,6 +35,9 @@ class Progress:
 class Worker:
     """A function in a thread: `function(report, cancelled)`, with `report(share, sentence="")`.
 
+    A sentence that is translated is given as a function, such as `lambda: _("Loading …")`, which is
+    called on the main thread: Slicer translates with Qt, which workers must not touch.
+
     Where the function cannot tell how far it is, as in a single pass of a network,
     `expectedSeconds` fills the time between two reports.
     """
@@ -94,7 +97,8 @@ class Worker:
             return _(
                 "This takes {elapsed:.0f} s instead of about {expected:.0f} s; cancel it, or wait."
             ).format(elapsed=elapsed, expected=max(1, self._expected))
-        return self._sentence
+        sentence = self._sentence
+        return sentence() if callable(sentence) else sentence
 
     def _secondsLeft(self, elapsed):
         if self.finished:

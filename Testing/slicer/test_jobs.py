@@ -113,6 +113,22 @@ class JobsTest(SlicerCase):
         self.assertTrue(any(p.secondsLeft for p in self.told.progress))
         self.assertNothingLeft()
 
+    def test_a_sentence_is_translated_on_the_main_thread(self):
+        threads = []
+
+        def sentence():
+            threads.append(threading.current_thread())
+            return "translated"
+
+        def task(report, _cancelled):
+            report(0.5, sentence)
+            time.sleep(0.2)
+
+        self.start(task)
+        self.end()
+        self.assertIn("translated", [progress.sentence for progress in self.told.progress])
+        self.assertEqual(set(threads), {threading.main_thread()})
+
     def test_the_event_loop_goes_on_meanwhile(self):
         turns, timer = [], qt.QTimer()
         timer.connect("timeout()", lambda: turns.append(time.perf_counter()))

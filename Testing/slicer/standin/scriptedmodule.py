@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import types
 import unittest
 
 import slicer
+
+from .violations import record
 
 __all__ = [
     "ScriptedLoadableModule",
@@ -142,9 +145,18 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
 
 
 def build_i18n() -> types.ModuleType:
-    """`slicer.i18n`: the texts stay as they are, which is what a Slicer in English does."""
+    """`slicer.i18n`: the texts stay as they are, which is what a Slicer in English does.
+
+    There `QCoreApplication.translate` is called through PythonQt, so a worker must not translate.
+    """
+
+    def translate(_context, text):
+        if threading.current_thread() is not threading.main_thread():
+            record("qt-in-thread", f"'{text}' was translated outside the main thread")
+        return text
+
     module = types.ModuleType("slicer.i18n")
-    module.tr = lambda text: text
-    module.translate = lambda context, text: text
+    module.tr = lambda text: translate("", text)
+    module.translate = translate
     module.getContext = lambda path: os.path.splitext(os.path.basename(path))[0]
     return module

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import slicer
+from slicer.i18n import tr
 from SlicerCase import SlicerCase
 from standin import threads
-from standin.violations import violations
+from standin.violations import expected, violations
 
 case = SlicerCase()
 POLL = "finished = self.done.wait(0.02)"
@@ -154,3 +157,11 @@ def test_a_misspelt_widget_is_recorded(load):
     load("self.ui.applyButton.connect", "self.ui.aplyButton.connect")
     assert "no attribute 'aplyButton'" in violations[0].text
     violations.clear()
+
+
+def test_a_translation_in_a_worker_is_recorded():
+    thread = threading.Thread(target=lambda: tr("Loading"))
+    with expected("qt-in-thread"):
+        thread.start()
+        thread.join()
+    assert tr("Loading") == "Loading"
