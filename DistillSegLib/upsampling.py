@@ -26,7 +26,8 @@ from DistillSegLib.errors import DistillSegError, GeometryError
 from DistillSegLib.geometry import Part, crop, describe_grid, index_to_patient
 
 CHUNK = 2**16  # native voxels interpolated at a time: what stays in a core's cache
-CORNERS = 2**18  # cells x classes whose lowest and highest logits are looked at at a time
+MOST_KEYS = 2**20  # that a table is made for
+PAIRS = 2**17  # of cells and classes that are compared at a time
 
 
 def labels_on(
@@ -213,25 +214,23 @@ def _fill(
     turned = turned[tuple(slice(None, None, -1 if down else 1) for down in falling)]
     positions = [p[::-1] if down else p for p, down in zip(positions, falling, strict=True)]
     axes = [_Axis.at(*pair) for pair in zip(positions, winners.shape, strict=True)]
-    low, high = _ends(winners)
-    mixed = low != high
+    low = _over_corners(winners, np.minimum)
+    mixed = low != _over_corners(winners, np.maximum)
     _copy(turned, values[low], axes)
     for axis, one in enumerate(axes):  # a cell between two native voxels holds none
         mixed &= np.expand_dims(one.runs > 0, [i for i in range(3) if i != axis])
     writer = _Writer(turned, labels, logits, axes, values)
-    for cells in _alike(np.stack(np.nonzero(mixed)), logits, axes):
+    for cells in _alike(np.stack(np.nonzero(mixed)), logits, winners, axes):
         writer.write(cells)
 
 
-def _ends(winners: NDArray) -> tuple[NDArray, NDArray]:
-    """The lowest and the highest class at the (up to) eight corners of each cell."""
-    low = high = winners
+def _over_corners(values: NDArray, choose: np.ufunc) -> NDArray:
+    """(D, H, W) -> for each cell, the least or the largest of its (up to) eight corners."""
     for axis in range(3):
-        if winners.shape[axis] > 1:
-            ends = np.arange(winners.shape[axis] - 1)
-            low = np.minimum(low.take(ends, axis), low.take(ends + 1, axis))
-            high = np.maximum(high.take(ends, axis), high.take(ends + 1, axis))
-    return low, high
+        if values.shape[axis] > 1:
+            before = (slice(None),) * axis
+            values = choose(values[(*before, slice(-1))], values[(*before, slice(1, None))])
+    return values
 
 
 def _copy(labels: NDArray, cells: NDArray, axes: Sequence[_Axis]) -> None:
@@ -255,57 +254,78 @@ class _Cells:
     classes: NDArray
 
 
-def _alike(mixed: NDArray, logits: NDArray[np.float32], axes: Sequence[_Axis]) -> Iterator[_Cells]:
+def _alike(
+    mixed: NDArray, logits: NDArray[np.float32], winners: NDArray, axes: Sequence[_Axis]
+) -> Iterator[_Cells]:
     """(3, n) mixed cells, in groups that are interpolated together, CHUNK voxels at most each."""
-    step = CORNERS // len(logits) + 1
+    if not mixed.size:
+        return
+    counts, classes = np.empty(mixed.shape[1], np.int16), []
+    step = PAIRS // len(logits) + 1
     for first in range(0, mixed.shape[1], step):
-        places = mixed[:, first : first + step]
-        cells, classes = _candidates(_corners(places, logits.shape[1:], axes), logits)
-        runs = [axis.runs[place] for axis, place in zip(axes, places, strict=True)]
-        keys = np.stack([*runs, np.bincount(cells, minlength=places.shape[1])])
-        yield from _groups(places, keys, classes)
+        part = slice(first, first + step)
+        corners = _corners(mixed[:, part], winners.shape, axes)
+        cells, found = _candidates(corners, logits, winners)
+        counts[part] = np.bincount(cells, minlength=corners.shape[1])
+        classes.append(found.astype(np.int16))
+    runs = [axis.runs[place] for axis, place in zip(axes, mixed, strict=True)]
+    yield from _groups(mixed, runs, counts, np.concatenate(classes))
 
 
-def _candidates(corners: NDArray, logits: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
+def _candidates(
+    corners: NDArray, logits: NDArray[np.float32], winners: NDArray
+) -> tuple[NDArray, NDArray]:
     """(8, n) corners -> pairs of a cell and a class that may win there, cell by cell, ascending.
 
-    The leader of a cell is the class whose lowest corner is highest. Another that is below it at
-    every corner is below it throughout.
+    The leader of a cell is the winner at its first corner. Another class that is nowhere as high
+    as the leader's lowest corner, or is below it at every corner, is below it throughout.
     """
-    flat = logits.reshape(len(logits), -1)
-    low = np.empty((len(flat), corners.shape[1]), np.float32)
-    high = np.empty_like(low)
-    for index, scores in enumerate(flat):
-        around = scores.take(corners)
-        around.min(axis=0, out=low[index])
-        around.max(axis=0, out=high[index])
-    leaders = low.argmax(axis=0)
-    cells, classes = np.nonzero((high >= low.max(axis=0)).T)
-    ahead = np.zeros(len(cells), bool)
-    for corner in corners:
-        best = flat[leaders, corner]
-        ahead |= flat[classes, corner[cells]] >= best[cells]
+    flat, size = logits.reshape(-1), winners.size
+    leaders = winners.reshape(-1).take(corners[0]).astype(np.intp) * size
+    best = flat.take(corners + leaders)
+    lowest, may_win = best.min(axis=0), np.empty((len(logits), corners.shape[1]), bool)
+    for scores, hope in zip(logits, may_win, strict=True):
+        np.greater_equal(scores.take(corners).max(axis=0), lowest, out=hope)
+    cells, classes = np.nonzero(may_win.T)
+    ahead, first = np.zeros(len(cells), bool), classes * size
+    for corner, leading in zip(corners, best, strict=True):
+        ahead |= flat.take(corner.take(cells) + first) >= leading.take(cells)
     return cells[ahead], classes[ahead]
 
 
-def _groups(places: NDArray, keys: NDArray, classes: NDArray) -> Iterator[_Cells]:
-    """Cells of equal keys (voxels along z, y, x, and classes) together.
+def _groups(
+    places: NDArray, runs: Sequence[NDArray], counts: NDArray, classes: NDArray
+) -> Iterator[_Cells]:
+    """Cells together that hold equally many voxels along each axis and equally many classes.
 
     Args:
+        runs: (n,) voxels along z, y, x; counts: (n,) classes.
         classes: those of the first cell, then those of the second, and so on.
     """
-    sorting = np.lexsort(keys)
-    first_class = np.cumsum(keys[3]) - keys[3]
-    keys = keys[:, sorting]
-    bounds = np.flatnonzero((keys[:, 1:] != keys[:, :-1]).any(axis=0)) + 1
-    for start, stop in zip([0, *bounds], [*bounds, keys.shape[1]]):
-        *runs, count = keys[:, start].tolist()
-        step = max(CHUNK // prod(runs), 1)
+    first_class = np.cumsum(counts, dtype=np.intp) - counts
+    key = np.zeros(len(counts), np.intp)
+    for each in (*runs, counts):
+        key = key * (int(each.max()) + 1) + each
+    sorting = np.argsort(_small(key), kind="stable")
+    bounds = np.flatnonzero(np.diff(key[sorting])) + 1
+    for start, stop in zip([0, *bounds], [*bounds, len(key)]):
+        cell = sorting[start]
+        voxels, count = prod(int(run[cell]) for run in runs), int(counts[cell])
+        step = max(CHUNK // voxels, 1)
         for first in range(start, stop, step):
             chosen = sorting[first : min(first + step, stop)]
-            yield _Cells(
-                places[:, chosen], classes[first_class[chosen] + np.arange(count)[:, None]]
-            )
+            those = classes[first_class[chosen] + np.arange(count)[:, None]]
+            yield _Cells(places[:, chosen], those.astype(np.intp))
+
+
+def _small(key: NDArray[np.intp]) -> NDArray[np.integer]:
+    """The same order in small numbers, which sort several times faster; there are few kinds."""
+    if key.max() >= MOST_KEYS:  # very few logits for very many voxels
+        return np.unique(key, return_inverse=True)[1]
+    kinds = np.flatnonzero(np.bincount(key))
+    small = np.zeros(kinds[-1] + 1, np.min_scalar_type(len(kinds)))
+    small[kinds] = np.arange(len(kinds))
+    return small[key]
 
 
 def _corners(places: NDArray, shape: Sequence[int], axes: Sequence[_Axis]) -> NDArray:
