@@ -3,7 +3,7 @@
 import slicer
 from slicer.i18n import tr as _
 
-from DistillSegPanel.Nodes import gridFromVolume, modalityOf
+from DistillSegPanel.Nodes import NodeError, checkVolume, gridFromVolume, modalityOf
 from DistillSegPanel.Remedies import INPUTS
 
 SEQUENCE = "vtkMRMLSequenceNode"
@@ -104,6 +104,10 @@ def describe(volumeNode):
     """Size, spacing and modality of a volume, for a tool tip."""
     if volumeNode is None or volumeNode.GetImageData() is None:
         return _("The image to segment.")
+    try:
+        checkVolume(volumeNode)
+    except NodeError as problem:
+        return str(problem)
     size, spacing, _direction, _origin = gridFromVolume(volumeNode)
     return _("{size} voxels of {spacing} mm{modality}").format(
         size=" × ".join(map(str, size)),

@@ -21,6 +21,7 @@ from DistillSegLib.scope import MODALITY
 
 HARDEN = "harden"
 CURRENT_FRAME = "currentFrame"
+FLAT = 1e-6  # volume of a voxel whose edges are of length 1, below which it is none
 
 
 class NodeError(DistillSegError):
@@ -54,7 +55,8 @@ def checkVolume(volumeNode):
     if not volumeNode.IsA("vtkMRMLScalarVolumeNode"):
         raise NodeError(_("'{name}' is no volume; choose an image.").format(name=name))
     imageData = volumeNode.GetImageData()
-    if imageData is None or imageData.GetPointData().GetScalars() is None:
+    scalars = imageData.GetPointData().GetScalars() if imageData is not None else None
+    if scalars is None or not scalars.GetNumberOfTuples():
         raise NodeError(_("'{name}' holds no voxels; load its image again.").format(name=name))
     components = imageData.GetNumberOfScalarComponents()
     if components > 1:
@@ -65,6 +67,7 @@ def checkVolume(volumeNode):
             ).format(name=name, components=components)
         )
     checkTransform(volumeNode)
+    gridFromVolume(volumeNode)
 
 
 def gridFromVolume(volumeNode):
@@ -75,7 +78,7 @@ def gridFromVolume(volumeNode):
     """
     toWorld = ijkToWorld(volumeNode)
     spacing = np.linalg.norm(toWorld[:3, :3], axis=0)
-    if not spacing.min() > 0:
+    if not spacing.min() > 0 or abs(np.linalg.det(toWorld[:3, :3] / spacing)) < FLAT:
         raise NodeError(
             _("'{name}' has a spacing or a transform of zero; correct it in 'Volumes'.").format(
                 name=volumeNode.GetName()

@@ -8,7 +8,7 @@ import slicer
 import DistillSegLib
 from DistillSegLib.machine import free_memory_bytes, physical_cores
 from DistillSegPanel.Install import state
-from DistillSegPanel.Nodes import gridFromVolume, modalityOf
+from DistillSegPanel.Nodes import NodeError, checkVolume, gridFromVolume, modalityOf
 from DistillSegPanel.Preflight import inputsOf
 
 
@@ -46,7 +46,12 @@ def _volumeLines(panel):
     lines = []
     volumes = inputsOf(panel.parameters) if panel.parameters is not None else ()
     for number, volume in enumerate(volumes, start=1):
-        if volume is None or volume.GetImageData() is None:
+        if volume is None:
+            continue
+        try:
+            checkVolume(volume)
+        except NodeError:  # which names nodes
+            lines.append(f"Input {number}: {volume.GetClassName()}, cannot be used as it is")
             continue
         size, spacing, direction, _origin = gridFromVolume(volume)
         kind = volume.GetImageData().GetScalarTypeAsString()
