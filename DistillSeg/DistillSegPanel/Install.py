@@ -51,8 +51,8 @@ class InstallError(DistillSegError):
     """The engine could not be installed.
 
     Attributes:
-        cause: "declined", "testing", "proxy", "certificate", "disk", "permission", "network",
-            "wheel" or "other".
+        cause: "declined", "unattended", "testing", "proxy", "certificate", "disk", "permission",
+            "network", "wheel" or "other".
         command: what an administrator types to install it.
     """
 
@@ -110,6 +110,8 @@ def ensure(*, wheelFolder=None):
     now = state()
     if now.isUsable:
         return now
+    if _isUnattended():
+        raise _unattended(wheelFolder)
     printed = Listener(sys.stdout)
     try:
         with contextlib.redirect_stdout(printed):
@@ -131,6 +133,11 @@ def ensure(*, wheelFolder=None):
 def _isTesting():
     """Slicer then answers its own questions with yes, which must not install anything."""
     return slicer.app.testingEnabled()
+
+
+def _isUnattended():
+    """A script without the main window would wait forever for an answer to a dialog box."""
+    return slicer.app.layoutManager() is None
 
 
 def _packaging():
@@ -212,6 +219,18 @@ def _declined(wheelFolder):
         ),
         "declined",
         administratorCommand(wheelFolder),
+    )
+
+
+def _unattended(wheelFolder):
+    command = administratorCommand(wheelFolder)
+    return InstallError(
+        _(
+            "'{engine}' is absent, and without the main window nobody can be asked to install it; "
+            "type in a command prompt: {command}"
+        ).format(engine=ENGINE, command=command),
+        "unattended",
+        command,
     )
 
 

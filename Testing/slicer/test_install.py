@@ -205,6 +205,19 @@ class InstallTest(SlicerCase):
         self.assertFalse(state.isUsable)
         self.assertIn("older than 999.0", state.problem)
 
+    def test_a_script_without_the_main_window_is_not_held_up_by_a_question(self):
+        with (
+            self.user(self.realPip),
+            mock.patch.object(Install, "_isUnattended", lambda: True),
+            self.assertRaises(Install.InstallError) as caught,
+        ):
+            Install.ensure()
+        self.assertEqual(
+            (caught.exception.cause, self.asked, self.installed), ("unattended", [], [])
+        )
+        self.assertIn(caught.exception.command, str(caught.exception))
+        self.assertEqual(Install._isUnattended(), slicer.app.layoutManager() is None)
+
     def test_a_no_is_a_no(self):
         self.answer = False
         with self.user(self.realPip), self.assertRaises(Install.InstallError) as caught:
