@@ -40,7 +40,8 @@ from DistillSegLib.geometry import describe_grid, on_grid_of, same_grid, spacing
 from DistillSegLib.labels import Label
 from DistillSegLib.matching import Match, by_hand, folded, match, overlaps_of
 from DistillSegLib.metrics import score_masks
-from DistillSegLib.segmentations import Segmentation, counts_by_value, read_segmentation
+from DistillSegLib.runs import counts_by_value
+from DistillSegLib.segmentations import Segmentation, read_segmentation
 from DistillSegLib.windows import ignore, never
 
 FRAME_OF_REFERENCE = "0020|0052"  # the DICOM tag

@@ -12,8 +12,8 @@ import SimpleITK as sitk
 
 from DistillSegLib.comparison import volumes_by_value_ml
 from DistillSegLib.errors import Cancelled
-from DistillSegLib.metrics import bounding_box
 from DistillSegLib.postprocessing import connected_parts
+from DistillSegLib.runs import boxes_by_value
 from DistillSegLib.segmentations import Segmentation
 from DistillSegLib.windows import never
 
@@ -46,34 +46,29 @@ def findings(segmentation: Segmentation, *, cancelled: Callable[[], bool] = neve
     """
     volumes = volumes_by_value_ml(segmentation.image)
     voxels = sitk.GetArrayViewFromImage(segmentation.image)
-    around = bounding_box(voxels != 0) or (slice(0, 0),) * 3
-    inside = voxels[around]
-    found = []
+    boxes, found = boxes_by_value(voxels), []
     for label in segmentation.labels:
         if cancelled():
             raise Cancelled("The structures were not measured; it was cancelled.")
-        box = bounding_box(inside == label.value)
-        parts = int(connected_parts(inside[box] == label.value).max()) if box else 0
+        box = boxes.get(label.value)
+        parts = int(connected_parts(voxels[box] == label.value).max()) if box else 0
         found.append(
             Finding(
                 label.value,
                 label.name,
                 volumes.get(label.value, 0.0),
                 parts,
-                box is not None and _reaches_border(box, around, voxels.shape),
+                box is not None and _reaches_border(box, voxels.shape),
             )
         )
     return found
 
 
-def _reaches_border(
-    box: tuple[slice, ...], around: tuple[slice, ...], shape: tuple[int, ...]
-) -> bool:
-    """Whether a box within another reaches the first or last slice of an image.
+def _reaches_border(box: tuple[slice, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a box reaches the first or last slice of an image.
 
     Along an axis of a single slice nothing does.
     """
     return any(
-        n > 1 and (outer.start + inner.start == 0 or outer.start + inner.stop == n)
-        for inner, outer, n in zip(box, around, shape)
+        n > 1 and (part.start == 0 or part.stop == n) for part, n in zip(box, shape, strict=True)
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from DistillSegLib.metrics import bounding_box
+from DistillSegLib.runs import boxes_by_value
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -73,12 +73,15 @@ def apply(steps: Iterable[Step], labelmap: sitk.Image) -> sitk.Image:
         return labelmap
     voxels = sitk.GetArrayFromImage(labelmap)
     voxel_ml = math.prod(labelmap.GetSpacing()) / 1000
+    boxes = boxes_by_value(voxels)  # they only shrink
     for step in steps:
         for value in step.labels:
-            box = bounding_box(voxels == value)
+            box = boxes.get(value)
             if box is None:
                 continue
             mask = voxels[box] == value
+            if not mask.any():  # an earlier step has taken it
+                continue
             parts = connected_parts(mask)
             kept = step.kept(np.bincount(parts.ravel())[1:], voxel_ml)
             voxels[box][mask & ~np.append(False, kept)[parts]] = 0

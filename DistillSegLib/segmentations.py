@@ -21,6 +21,7 @@ from DistillSegLib.errors import GeometryError, ImageError
 from DistillSegLib.geometry import check_image
 from DistillSegLib.images import read_file, refuse_image, write_image
 from DistillSegLib.labels import PALETTE, Label, LabelTable, label_table
+from DistillSegLib.runs import counts_by_value
 
 _REFERENCE = "Reference image geometry"
 
@@ -322,17 +323,3 @@ def _check_label_values(voxels: NDArray, path: Path | str) -> None:
             f"{'' if whole else ' and are not whole numbers'}, where whole numbers from 0 to 65535 "
             "are needed."
         )
-
-
-def counts_by_value(voxels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """How many voxels have each value 0 … 65535, plane by plane to save memory.
-
-    Counted by runs of equal neighbours, of which label maps have few.
-    """
-    counts = np.zeros(65536, np.int64)
-    for plane in voxels:
-        flat = plane.ravel()
-        ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)
-        found = np.bincount(flat[ends], np.diff(ends, prepend=-1))
-        counts[: len(found)] += found.astype(np.int64)
-    return counts

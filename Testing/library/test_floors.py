@@ -22,7 +22,7 @@ FLOORS = [
     {"errors", "machine", "pictures", "places", "quiet"},  # floor 0: words, numbers, space
     {"records", "labels", "files", "geometry", "regions", "headers"},
     # 1: images and masks
-    {"confidence", "dicom", "metrics", "sampling", "upsampling", "windows"},
+    {"confidence", "dicom", "metrics", "runs", "sampling", "upsampling", "windows"},
     {"preprocessing", "scope"},
     {"images", "nomenclature", "postprocessing"},
     {"segmentations", "manifest"},
@@ -79,6 +79,7 @@ WITHOUT_SIMPLEITK = [
     "preprocessing",
     "windows",
     "metrics",
+    "runs",
     "postprocessing",
     "datasets",
 ]

@@ -57,6 +57,11 @@ def test_remove_small_goes_by_volume_and_keeps_a_part_of_exactly_it():
     )
 
 
+def test_a_step_after_one_that_took_everything():
+    result = apply([RemoveSmall((3,), 1.0), KeepLargest((3, 2))], drawn(*BEFORE))
+    assert "3" not in "".join(rows_of(result))
+
+
 def test_remove_small_removes_all_parts_if_all_are_small():
     assert "2" not in " ".join(rows_of(apply([RemoveSmall((2,), 1.0)], drawn(*BEFORE))))
 
