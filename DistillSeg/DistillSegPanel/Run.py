@@ -11,6 +11,7 @@ from DistillSegLib.errors import DistillSegError
 from DistillSegPanel import ConfidenceMap, Outputs, Preflight
 from DistillSegPanel.Install import InstallError
 from DistillSegPanel.Remedies import remedyOf
+from DistillSegPanel.Segments import isEmpty
 from DistillSegPanel.State import Machine, State
 from DistillSegPanel.Views import centerViews
 
@@ -80,7 +81,7 @@ class Run:
         else:
             log.error("A run failed.", exc_info=problem)
             lines = traceback.format_exception(type(problem), problem, problem.__traceback__)
-            self.panel.say(_unexpected(problem), "error", "".join(lines))
+            self.panel.say(unexpected(problem), "error", "".join(lines))
         self._onChange()
 
     def _onDone(self, segmentationNode):
@@ -139,21 +140,24 @@ class Run:
 
 def showSurfaces(segmentationNode):
     """Show a result in 3D unless it has so many structures that this would take long."""
-    if segmentationNode.GetSegmentation().GetNumberOfSegments() <= MOST_SURFACES:
+    count = segmentationNode.GetSegmentation().GetNumberOfSegments()
+    if count <= MOST_SURFACES and not isEmpty(segmentationNode):
         segmentationNode.CreateClosedSurfaceRepresentation()
 
 
 def showWhere(segmentationNode):
-    """Bring a new result into view."""
+    """Bring a new result into view; where nothing was found, the views stay where they are."""
+    if isEmpty(segmentationNode):
+        return
     bounds = [0.0] * 6
     segmentationNode.GetRASBounds(bounds)
     size = [high - low for low, high in zip(bounds[::2], bounds[1::2])]
-    if min(size) >= 0:  # otherwise it is empty
-        center = [(low + high) / 2 for low, high in zip(bounds[::2], bounds[1::2])]
-        centerViews(center, math.hypot(*size))
+    center = [(low + high) / 2 for low, high in zip(bounds[::2], bounds[1::2])]
+    centerViews(center, math.hypot(*size))
 
 
-def _unexpected(problem):
+def unexpected(problem):
+    """A sentence for what no section foresaw."""
     if isinstance(problem, MemoryError):
         return _("The memory is not enough; close other data, or choose a smaller region.")
     return _(

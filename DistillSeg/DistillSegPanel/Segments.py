@@ -147,6 +147,14 @@ def checkSegmentation(segmentationNode):
         raise NodeError(_("'{name}' holds no segment; there is nothing to see.").format(name=name))
 
 
+def isEmpty(segmentationNode):
+    """Whether no segment has a voxel; False where a segment is stored as something else."""
+    segmentation = segmentationNode.GetSegmentation()
+    count = segmentation.GetNumberOfSegments()
+    stored = [segmentation.GetNthSegment(n).GetRepresentation(BINARY) for n in range(count)]
+    return all(image is not None and image.GetScalarRange()[1] <= 0 for image in stored)
+
+
 def terminologyOf(segment):
     """The terminology string of a segment; empty if it has none, or only Slicer's default."""
     value = vtk.reference("")

@@ -17,6 +17,7 @@ from DistillSegPanel import ConfidenceMap, Install, Outputs
 from DistillSegPanel.Calls import Call
 from DistillSegPanel.Parameters import RegionKind
 from DistillSegPanel.Remedies import ownBox
+from DistillSegPanel.Segments import isEmpty
 from DistillSegPanel.State import MOVES, Machine, State, lookOf
 from PanelCase import FAST, REFERENCE, SAMPLE, PanelCase, needsEngine
 from vtk.util.numpy_support import vtk_to_numpy
@@ -176,6 +177,32 @@ class BadInputTest(SegmentCase):
         self.choose(node)
         self.refused("'hollow' holds no voxels")
 
+    def test_a_volume_of_no_voxels(self):
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "none")
+        image = vtk.vtkImageData()
+        image.SetDimensions(0, 0, 0)
+        image.AllocateScalars(vtk.VTK_SHORT, 1)
+        node.SetAndObserveImageData(image)
+        self.choose(node)
+        self.refused("'none' holds no voxels")
+
+    def test_a_transform_that_flattens_the_volume(self):
+        for name, column in (("flat", (0, 0, 0, 1)), ("parallel", (0, 1, 0, 1))):
+            with self.subTest(name):
+                node = self.sample(name)
+                transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+                matrix = vtk.vtkMatrix4x4()
+                for row in range(3):
+                    matrix.SetElement(row, 0, column[row])
+                transform.SetMatrixTransformToParent(matrix)
+                node.SetAndObserveTransformNodeID(transform.GetID())
+                self.choose(node)
+                self.refused(f"'{name}' has a spacing or a transform of zero")
+                self.section.region.onPlaceBox()
+                self.assertIn("a transform of zero", self.panel.said)
+                self.panel.header.actions["report"].trigger()
+                self.assertIn("report is in the clipboard", self.panel.said)
+
     def test_a_label_map(self):
         self.choose(self.volume(name="labels", kind="vtkMRMLLabelMapVolumeNode"))
         self.refused("'labels' is a label map")
@@ -270,6 +297,16 @@ class BadInputTest(SegmentCase):
         self.segment()
         self.assertIn("Nothing was found", self.panel.said + self.panel.ui.detailsLabel.text)
         self.assertIn("crops around one hippocampus", self.allSaid())
+
+    def test_where_nothing_is_found_the_views_stay_and_no_surface_is_made(self):
+        self.choose(self.volume((36, 50, 35), "noise"))
+        red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
+        before = slicer.util.arrayFromVTKMatrix(red.GetSliceToRAS()).tolist()
+        self.segment()
+        output = self.panel.parameters.outputSegmentation
+        self.assertTrue(isEmpty(output))
+        self.assertEqual(slicer.util.arrayFromVTKMatrix(red.GetSliceToRAS()).tolist(), before)
+        self.assertFalse(output.GetSegmentation().ContainsRepresentation(Outputs.SURFACE))
 
     def test_oblique_and_left_handed_volumes_are_segmented_as_the_straight_one(self):
         straight = self.sample("straight")
