@@ -42,6 +42,7 @@ class Live:
 
     def sceneClosing(self):
         self.run.stop()
+        self._choices = None
 
     def cleanup(self):
         self.run.cleanup()

@@ -62,6 +62,13 @@ class Segment(VTKObservationMixin):
         self._shortcut.setEnabled(False)
         self.ui.show3DButton.setSegmentationNode(None)
 
+    def sceneClosing(self):
+        """Let go of the nodes, and so of their voxels."""
+        self.removeObservers()
+        self._followed = set()
+        self._choices = self._told = None
+        self.inputs.sequence = None
+
     def sceneChanged(self):
         """Nodes came or went."""
         self.inputs.forgetRemoved()
