@@ -16,7 +16,9 @@ other as `panel.models`, `panel.segment` and so on. What they choose they write 
 """
 
 import importlib
+import logging
 import os
+import traceback
 
 import qt
 import slicer
@@ -27,12 +29,15 @@ from slicer.util import VTKObservationMixin
 from DistillSegPanel.Header import Header
 from DistillSegPanel.ModelList import ModelList
 from DistillSegPanel.Nodes import NodeError
+from DistillSegPanel.Run import unexpected
 from DistillSegPanel.Status import Status
 
 SECTIONS = ("Models", "Segment", "Results", "Comparison", "Editing", "Export", "Batch", "Live")
 KNOWN = ("Models", "Segment", "Results", "Comparison", "Editing", "Export", "Batch", "Live")
 OPEN = ("Models", "Segment", "Results")  # the others are folded at first
 SOON_MS = 30  # within which changes of the scene are taken together
+
+log = logging.getLogger(__name__)
 
 
 class Panel(VTKObservationMixin):
@@ -45,6 +50,7 @@ class Panel(VTKObservationMixin):
         modelList: the packages at hand.
         onSegmented: called with the segmentation node when a result is in the scene.
         updating: while widgets are set, so that their signals are no choices.
+        faults: what failed in a section, which keeps no other section from its work.
     """
 
     def __init__(self, logic, uiPath):
@@ -58,6 +64,7 @@ class Panel(VTKObservationMixin):
         self.updating = False
         self.onSegmented = []
         self.sections = []
+        self.faults = set()
         self._entered = False
         self._status = Status(self.ui)
         self._soon = qt.QTimer()
@@ -107,9 +114,7 @@ class Panel(VTKObservationMixin):
             return
         self.updating = True
         try:
-            self.header.update()
-            for section in self.sections:
-                section.update()
+            self._each("update", self.header, *self.sections)
         finally:
             self.updating = False
 
@@ -131,28 +136,46 @@ class Panel(VTKObservationMixin):
         if self.parameters is None:
             self._useParameters()
         self.header.refresh()
-        for section in self.sections:
-            section.enter()
+        self._each("enter", *self.sections)
         self.changed()
 
     def exit(self):
         """Another module is shown; what runs goes on."""
         self._entered = False
-        for section in self.sections:
-            section.exit()
+        self._each("exit", *self.sections)
 
     def cleanup(self):
         """Leave no timer, observer or thread."""
         self.work.jobs.close()
         self._soon.stop()
         self._soon.disconnect("timeout()", self._onSoon)
-        for section in self.sections:
-            section.cleanup()
+        self._each("cleanup", *self.sections)
         self.sections = []
         self.onSegmented = []
         self._status.cleanup()
         self._setParameters(None)
         self.removeObservers()
+
+    def _each(self, what, *parts):
+        """Call a method of all that have it; where one fails, the others are called as well."""
+        failed = []
+        for part in parts:
+            try:
+                if hasattr(part, what):
+                    getattr(part, what)()
+            except Exception as problem:
+                failed.append((f"{type(part).__name__}.{what}", problem))
+        for place, problem in failed:  # after what the others said
+            self._tellFault(place, problem)
+
+    def _tellFault(self, place, problem):
+        """Once for each, as sections are updated many times a second."""
+        fault = (place, repr(problem))
+        if fault not in self.faults:
+            self.faults.add(fault)
+            log.error("%s failed.", place, exc_info=problem)
+            lines = traceback.format_exception(type(problem), problem, problem.__traceback__)
+            self.say(unexpected(problem), "error", "".join(lines))
 
     def _addSection(self, name):
         attribute, parent = name.lower(), getattr(self.ui, f"{name.lower()}Section")
@@ -175,9 +198,8 @@ class Panel(VTKObservationMixin):
         self.addObserver(scene, scene.NodeRemovedEvent, self.changedSoon)
 
     def _onSceneStartClose(self, _caller, _event):
-        for section in self.sections:
-            if hasattr(section, "sceneClosing"):
-                section.sceneClosing()
+        self._each("sceneClosing", *self.sections)
+        self.work.forget()
         self._setParameters(None)
 
     def _onSceneRead(self, _caller, _event):
@@ -189,9 +211,7 @@ class Panel(VTKObservationMixin):
         if slicer.mrmlScene.IsClosing() or slicer.mrmlScene.IsImporting():
             return  # its end calls
         if self.parameters is not None and self._entered:
-            for section in self.sections:
-                if hasattr(section, "sceneChanged"):
-                    section.sceneChanged()
+            self._each("sceneChanged", *self.sections)
         self.changed()
 
     def _useParameters(self):

@@ -37,8 +37,15 @@ class PanelCase(SlicerCase):
         kept.start()
         self.addCleanup(kept.stop)
         self.panel = self.openModule("DistillSeg").panel
+        self.addCleanup(self.checkFaults)
         self.addCleanup(self.leaveModule)
         self.addCleanup(self.waitForWorkers)
+
+    def checkFaults(self):
+        """No section failed, and so hid behind the others."""
+        faults = set(self.panel.faults)
+        self.panel.faults.clear()
+        self.assertEqual(faults, set())
 
     def sample(self, name="sample"):
         node = slicer.util.loadVolume(str(SAMPLE))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from pathlib import Path
 from unittest import mock
 
 import qt
 import slicer
+import vtk
 from DistillSegPanel.Parameters import RegionKind
 from DistillSegPanel.State import State
 from PanelCase import FAST, REFERENCE, PanelCase, needsEngine
@@ -83,6 +85,22 @@ class FrameTest(PanelCase):
         self.assertNotIn("Jane", text)
         self.assertNotIn(str(self.home), text)
 
+    def test_a_section_that_fails_keeps_no_other_from_its_work(self):
+        def fail():
+            raise ValueError("a fault of the program")
+
+        with (
+            mock.patch.object(self.panel.header, "update", fail),
+            self.assertLogs("DistillSegPanel.Panel", "ERROR") as logged,
+        ):
+            self.choose()
+            self.panel.changed()
+            self.assertEqual(self.panel.segment.ui.inputSelector1.currentNode().GetName(), "sample")
+            self.assertIn("Something unexpected happened (ValueError)", self.panel.said)
+            self.assertIn("a fault of the program", self.panel.ui.detailsLabel.text)
+        self.assertEqual(len(logged.records), 1)  # not at every change
+        self.panel.faults.clear()
+
     def test_leaving_and_coming_back_keeps_the_choices(self):
         node = self.sample()
         self.choose(node, REFERENCE)
@@ -120,6 +138,20 @@ class FirstResultTest(PanelCase):
         self.assertIn("is ready after", self.panel.said)
         self.assertLess(seconds, 60)
         self.screenshot("panel-segmented")
+
+    def test_a_closed_scene_leaves_no_volume_in_memory(self):
+        volumeNode = self.sample()
+        self.choose(volumeNode)
+        self.segment()
+        self.assertIsNotNone(self.panel.work.lastCall, self.panel.said)
+        known = vtk.vtkWeakReference()
+        known.Set(volumeNode)
+        del volumeNode
+        self.leaveModule()
+        slicer.mrmlScene.Clear()
+        self.settle()
+        gc.collect()
+        self.assertIsNone(known.Get())
 
     def test_switching_modules_lets_it_go_on(self):
         self.choose()
