@@ -8,7 +8,7 @@ by `measure`, and inference measures the image at hand by the same function.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -131,6 +131,47 @@ def scope_of(measured: Sequence[Measured], *, description: str, body_part: str) 
         tuple(
             IntensityRange(*_ranges([_with_shape(one.intensity[i]) for one in measured]))
             for i in channels
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Wider:
+    """What a model is meant for beyond its training images, which were varied to stand for it.
+
+    Each range joins that of the training images; left out, that stays.
+
+    Attributes:
+        size_mm, spacing_mm: along z, y, x after orientation.
+        contrast: 0.5th to 99.5th percentile, of every channel whose values mean nothing.
+    """
+
+    size_mm: tuple[Range, Range, Range] | None = None
+    spacing_mm: tuple[Range, Range, Range] | None = None
+    contrast: Range | None = None
+
+    def __post_init__(self) -> None:
+        ranges = [*(self.size_mm or ()), *(self.spacing_mm or ())]
+        ranges += [self.contrast] if self.contrast else []
+        for low, high in ranges:
+            if not 0 < low <= high < np.inf:
+                raise ValueError(f"[{low:g}, {high:g}] is no range; use two numbers above 0.")
+
+
+def widened(scope: Scope, wider: Wider) -> Scope:
+    """The scope with all that is meant to be in it."""
+
+    def joined(known: Sequence[Range], more: Sequence[Range] | None) -> tuple[Range, ...]:
+        pairs = zip(known, more or known, strict=True)
+        return tuple((min(a[0], b[0]), max(a[1], b[1])) for a, b in pairs)
+
+    more = [wider.contrast] if wider.contrast else None
+    return replace(
+        scope,
+        size_mm=joined(scope.size_mm, wider.size_mm),
+        spacing_mm=joined(scope.spacing_mm, wider.spacing_mm),
+        intensity=tuple(
+            replace(known, contrast=joined([known.contrast], more)[0]) for known in scope.intensity
         ),
     )
 

@@ -20,7 +20,7 @@ from DistillSegLib.errors import DatasetError, RecipeError
 from DistillSegLib.machine import free_memory_bytes
 from DistillSegLib.networks import smallest_size
 from DistillSegLib.preprocessing import Intensity, Preprocessing
-from DistillSegLib.scope import Measured, Scope, measure, scope_of
+from DistillSegLib.scope import Measured, Scope, measure, scope_of, widened
 from DistillSegLib.training.recipe import PlanConfig
 from DistillSegLib.windows import Shape, Size, ignore, per_axis
 
@@ -149,6 +149,7 @@ def make_plan(
     memory = _memory(device)
     batch = choose("batch", _batch, sizes, window, networks, len(dataset.channels), memory)
     scope = scope_of(found.measured, description=config.field_of_view, body_part=config.body_part)
+    scope = widened(scope, config.scope)
     modalities = {_modality(channel) for channel in dataset.channels}
     return Plan(
         preprocessing=Preprocessing(spacing, intensity, orientation),

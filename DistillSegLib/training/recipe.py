@@ -28,6 +28,7 @@ from DistillSegLib.networks import NetworkConfig
 from DistillSegLib.places import recipes
 from DistillSegLib.preprocessing import Intensity, Preprocessing
 from DistillSegLib.records import from_dict, nearest
+from DistillSegLib.scope import Wider
 from DistillSegLib.training.teachers import TeacherConfig
 
 
@@ -156,6 +157,8 @@ class PlanConfig:
     Attributes:
         field_of_view: what the images show, for the package's scope: "crops around one liver".
         body_part: what a user's region must hold.
+        scope: what the package is meant for beyond the training images, where these are varied to
+            stand for it: other scanners' spacings, for example.
     """
 
     spacing_mm: tuple[float, float, float] | None = None
@@ -165,6 +168,7 @@ class PlanConfig:
     batch: int | None = None
     field_of_view: str = "images"
     body_part: str = "structures"
+    scope: Wider = field(default_factory=Wider)
 
     def __post_init__(self) -> None:
         unit = (Intensity("image", (0.0, 100.0)),)  # stands in for what is left open

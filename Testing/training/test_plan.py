@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from DistillSegLib.datasets import Dataset, read_dataset
-from DistillSegLib.errors import DatasetError, RecipeError
+from DistillSegLib.errors import DatasetError, RecipeError, ScopeError
 from DistillSegLib.labels import label_table
 from DistillSegLib.networks import NetworkConfig, build_network
 from DistillSegLib.preprocessing import Intensity
 from DistillSegLib.records import from_dict, to_dict
-from DistillSegLib.scope import Measured
+from DistillSegLib.scope import Measured, Wider, check_scope
 from DistillSegLib.training import plan as planning
 from DistillSegLib.training.plan import Fingerprint, Plan, activation_bytes, fingerprint, make_plan
 from DistillSegLib.training.recipe import PlanConfig
@@ -236,6 +236,20 @@ def test_the_scope_is_the_range_of_the_training_images():
     )
     assert plan.scope.size_mm == ((10.0, 20.0), (20.0, 20.0), (30.0, 30.0))
     assert plan.scope.body_part == "liver"
+
+
+def test_a_scope_may_be_wider_than_the_training_images_but_not_narrower():
+    meant = Wider(size_mm=((5, 50), (21, 22), (10, 12)), contrast=(0.5, 4000.0))
+    images = [(1.0, 1.0, 1.0), (2.0, 1.0, 1.0)], [(10, 20, 30), (10, 20, 30)]
+    narrow, wide = planned(*images).scope, planned(*images, scope=meant).scope
+    assert wide.size_mm == ((5, 50), (20.0, 22), (10, 30.0))
+    assert wide.spacing_mm == narrow.spacing_mm
+    assert wide.intensity[0].contrast == (0.5, 4000.0)
+    assert wide.intensity[0].balance == narrow.intensity[0].balance
+    image = Measured((50.0, 20.0, 30.0), (1.0, 1.0, 1.0), ((0.0, 1.0, 2.0),))
+    check_scope(wide, image, title="wide")
+    with pytest.raises(ScopeError, match="but 'narrow' was trained on"):
+        check_scope(narrow, image, title="narrow")
 
 
 def test_a_plan_survives_the_way_through_json():

@@ -221,6 +221,7 @@ def test_overrides_are_toml_and_a_bare_word_is_text(mine):
         ("plan.batch=0", "use 1 or more"),
         ("plan.orientation=LLL", "one letter each"),
         ("plan.spacing_mm=[0, 1, 1]", "must be above zero"),
+        ("plan.scope.contrast=[5, 2]", r"\[5, 2\] is no range"),
         ("optim.warmup=1.0", "a warmup below 1"),
         ("optim.hold=-0.1", "hold -0.1"),
         ("stages.student.growth_noise=-1", "growth_noise -1.0; use 0 or more"),
