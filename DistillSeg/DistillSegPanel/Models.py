@@ -23,6 +23,7 @@ class Models:
 
     Attributes:
         shown: the entries in the list, row by row.
+        lastChosen: the model that the user chose last, in whatever scene; empty before.
     """
 
     def __init__(self, panel, parent):
@@ -30,6 +31,8 @@ class Models:
         self.ui = panel.loadUi("Models", parent)
         self.packages = Packages(panel)
         self.shown = []
+        self.lastChosen = ""
+        self._seen = None  # the parameters for which a model was chosen
         self._rows = None  # what the list shows, to fill it only when that changes
         self._broken = None  # the selected entry that cannot be used
         self._card = ""  # what the browser shows
@@ -53,9 +56,12 @@ class Models:
 
     def enter(self):
         """The module is shown: choose a model if none is."""
-        parameters = self.panel.parameters
-        if parameters is not None and not parameters.model:
-            self._chooseDefault()
+        self._chooseFor(self.panel.parameters)
+
+    def sceneChanged(self):
+        """A scene that was closed has taken the choice with it; the next patient gets it again."""
+        if self.panel.parameters is not self._seen:
+            self._chooseFor(self.panel.parameters)
 
     def exit(self):
         """Another module is shown."""
@@ -95,7 +101,7 @@ class Models:
     def choose(self, model):
         """Choose a package, "id@version"."""
         self._broken, self._default = None, ""
-        self.panel.parameters.model = model
+        self.lastChosen = self.panel.parameters.model = model
         self.panel.segment.releaseOutput()
         self.panel.segment.inputs.chooseDefaults()
         self.panel.changed()
@@ -191,6 +197,16 @@ class Models:
             self._isAutomatic = modality in known
             box.setCurrentText(known.get(modality, box.itemText(0)))
         if self._default and self._default == self.panel.parameters.model:
+            self._chooseDefault()
+
+    def _chooseFor(self, parameters):
+        """Choose a model where none is: the one before, otherwise one for the volume."""
+        self._seen = parameters
+        if parameters is None or parameters.model:
+            return
+        if self.panel.modelList.find(self.lastChosen) is not None:
+            parameters.model = self.lastChosen
+        else:
             self._chooseDefault()
 
     def _chooseDefault(self):
