@@ -6,10 +6,11 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from DistillSegLib.package import package_files
 from DistillSegLib.places import user_folder
 from DistillSegLib.runtime import available_engines
-from DistillSegPanel.Calls import threadsFor
-from DistillSegPanel.Install import state
+from DistillSegPanel.Calls import sizeText, threadsFor
+from DistillSegPanel.Install import sizeOnDisk, state
 from DistillSegPanel.SupportText import supportText
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Header:
     def refresh(self):
         """Look again whether the engine is there, which is not asked at every change."""
         self._engine = engineText()
+        self._label.toolTip = footprintText()
 
     def update(self):
         """Show what is ready."""
@@ -95,6 +97,14 @@ class Header:
 
     def _state(self):
         return _("Working") if self.panel.busy else _("Ready")
+
+
+def footprintText():
+    """What models and engine take of the disk."""
+    models = sum(path.stat().st_size for path in package_files())
+    return _("On this disk: models {models}, engine {engine}.").format(
+        models=sizeText(models), engine=sizeText(sizeOnDisk())
+    )
 
 
 def engineText():

@@ -88,6 +88,16 @@ def state():
     return State(version)
 
 
+def sizeOnDisk():
+    """Bytes of the engine's own files, without what it rests on; 0 if it is absent."""
+    try:
+        files = importlib.metadata.files(ENGINE) or ()
+    except importlib.metadata.PackageNotFoundError:
+        return 0
+    paths = (Path(each.locate()) for each in files)
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
 def administratorCommand(wheelFolder=None):
     """What installs the engine from a command prompt, for this Slicer and no other Python."""
     # In Slicer, sys.executable is PythonSlicer on the one side and the application on the other.

@@ -7,7 +7,8 @@ import slicer
 
 import DistillSegLib
 from DistillSegLib.machine import free_memory_bytes, physical_cores
-from DistillSegPanel.Install import state
+from DistillSegLib.package import package_files
+from DistillSegPanel.Install import sizeOnDisk, state
 from DistillSegPanel.Nodes import NodeError, checkVolume, gridFromVolume, modalityOf
 from DistillSegPanel.Preflight import inputsOf
 
@@ -21,6 +22,8 @@ def supportText(panel):
         f"System: {platform.platform()}, Python {sys.version.split()[0]}",
         f"Cores: {physical_cores()}, free memory {free_memory_bytes() / 2**30:.1f} GiB",
         f"onnxruntime: {engine.version or 'absent'} {engine.problem}".rstrip(),
+        f"Disk: models {_megabytes(sum(p.stat().st_size for p in package_files()))}, "
+        f"engine {_megabytes(sizeOnDisk())}",
         f"Status: {panel.state.name}",
     ]
     lines += _modelLines(panel) + _volumeLines(panel) + _runLines(panel)
@@ -69,6 +72,10 @@ def _runLines(panel):
         return ["Last run: none"]
     seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in segmentation.seconds.items())
     return [f"Last run: {seconds} s", *(f"Warning: {text}" for text in segmentation.warnings)]
+
+
+def _megabytes(count):
+    return f"{count / 1e6:.1f} MB"
 
 
 def _row(numbers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import time
 from pathlib import Path
 from unittest import mock
@@ -12,9 +13,11 @@ import slicer
 import vtk
 from DistillSegPanel.Parameters import RegionKind
 from DistillSegPanel.State import State
+from DistillSegPanel.SupportText import supportText
 from PanelCase import FAST, REFERENCE, PanelCase, needsEngine
 
 import DistillSeg
+from DistillSegLib.places import resources
 
 
 class FrameTest(PanelCase):
@@ -22,6 +25,23 @@ class FrameTest(PanelCase):
         text = self.panel.ui.engineLabel.text
         for words in ("Ready", "2 models", "onnxruntime", "thread", "works offline"):
             self.assertIn(words, text)
+
+    @needsEngine
+    def test_the_header_says_what_is_taken_of_the_disk(self):
+        megabytes = sum(path.stat().st_size for path in (resources() / "Models").iterdir()) / 1e6
+        models, engine = re.findall(r"(\d+) MB", self.panel.ui.engineLabel.toolTip)
+        self.assertAlmostEqual(int(models), megabytes, delta=0.6)
+        self.assertTrue(10 < int(engine) < 200, engine)
+        self.assertIn(f"models {megabytes:.1f} MB, engine {engine}", supportText(self.panel))
+
+    def test_a_closed_scene_keeps_the_choice_of_a_model(self):
+        slicer.mrmlScene.Clear()
+        self.settle()
+        self.assertEqual(self.panel.parameters.model, FAST)  # nobody had chosen one
+        self.panel.models.choose(REFERENCE)
+        slicer.mrmlScene.Clear()
+        self.settle()
+        self.assertEqual(self.panel.parameters.model, REFERENCE)
 
     def test_the_header_says_how_many_threads_a_run_is_given(self):
         self.panel.parameters.threads = 3
