@@ -13,8 +13,7 @@ def barIcon(share, palette, width=16, height=8):
     """A bar as long as a share of one, in front of the whole."""
 
     def draw(painter, color):
-        faint = qt.QColor(color)
-        faint.setAlpha(FAINT)
+        faint = qt.QColor(color.red(), color.green(), color.blue(), FAINT)
         painter.fillRect(0, 0, width, height, faint)
         painter.fillRect(0, 0, max(1, round(width * share)), height, color)
 
