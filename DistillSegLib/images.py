@@ -197,13 +197,30 @@ def image_warnings(image: sitk.Image) -> tuple[str, ...]:
     low, high = np.min(voxels), np.max(voxels)
     if low == high:
         found.append(f"Every voxel has the value {low:g}; there is nothing to segment.")
+    return (*found, *_place_warnings(image))
+
+
+def header_warnings(path: Path | str) -> list[str]:
+    """What `image_warnings` says of a file's header, without its voxels; nothing if not NIfTI."""
+    if not str(path).lower().endswith((".nii", ".nii.gz")) or not Path(path).is_file():
+        return []
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:  # what it is may be told by whoever reads the voxels
+        return []
+    return _place_warnings(reader)
+
+
+def _place_warnings(header: sitk.Image | sitk.ImageFileReader) -> list[str]:
     codes = ("qform_code", "sform_code")
-    if all(image.HasMetaDataKey(key) and image.GetMetaData(key) == "0" for key in codes):
-        found.append(
-            "The file does not say how the patient lies (its qform and sform codes are 0); left "
-            "and right may be exchanged."
-        )
-    return tuple(found)
+    if not all(header.HasMetaDataKey(key) and header.GetMetaData(key) == "0" for key in codes):
+        return []
+    return [
+        "The file does not say how the patient lies (its qform and sform codes are 0); left "
+        "and right may be exchanged."
+    ]
 
 
 def _check_name(path: Path) -> None:

@@ -7,7 +7,7 @@ after they changed, so that looking takes milliseconds.
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
-from DistillSegLib.images import grid_warnings
+from DistillSegLib.images import grid_warnings, header_warnings
 from DistillSegLib.scope import (
     HOUNSFIELD_BELOW,
     Measured,
@@ -27,6 +27,7 @@ from DistillSegPanel.Nodes import (
 SAMPLE = 1 << 16  # voxels that the percentiles are taken from
 MOST_KNOWN = 16  # volumes
 
+_headers = {}  # path of a file -> warnings of its header
 _known = {}  # what tells the voxels of a volume from others -> their percentiles
 
 
@@ -57,7 +58,7 @@ def doubtsOf(package, call, size, isWhole):
     voxels, spacing, _direction, _origin = gridFromVolume(call.volumes[0])
     # The values of a part are known only once it is cut out.
     seen = Measured(size["size_mm"], whole.spacing_mm, whole.intensity if isWhole else ())
-    found = grid_warnings(voxels, spacing)
+    found = grid_warnings(voxels, spacing) + headerDoubts(call.volumes[0])
     found += scope_warnings(
         manifest.scope,
         seen,
@@ -91,6 +92,19 @@ def percentilesOf(volumeNode):
         voxels = vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
         _known[key] = percentiles(voxels, sample=SAMPLE)
     return _known[key]
+
+
+def headerDoubts(volumeNode):
+    """What the file of a volume leaves open, which Slicer does not tell when it loads it."""
+    storage = volumeNode.GetStorageNode()
+    path = storage.GetFileName() if storage is not None else None
+    if not path:
+        return []
+    if path not in _headers:
+        while len(_headers) >= MOST_KNOWN:
+            _headers.pop(next(iter(_headers)))
+        _headers[path] = header_warnings(path)
+    return _headers[path]
 
 
 def _whole(volumes):

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from DistillSegLib.errors import ImageError
 from DistillSegLib.headers import check_file
-from DistillSegLib.images import read_image
+from DistillSegLib.images import header_warnings, read_image
 
 # Bytes of fields in a NIfTI-1 header.
 DIM, KIND, PIXDIM, OFFSET, CODES, SROW = 40, 70, 76, 108, 252, 280
@@ -116,6 +116,16 @@ def test_an_sform_alone_that_contradicts_pixdim_is_refused(image, tmp_path):
         check_file(path)
     # With a qform the place is known from there, and an sform to an atlas may scale.
     check_file(edited(image, tmp_path / "b.nii", (CODES, "2h", 1, 4), doubled))
+
+
+def test_a_header_that_does_not_place_the_patient_is_told_without_its_voxels(image, tmp_path):
+    unplaced = edited(image, tmp_path / "a.nii", (CODES, "2h", 0, 0))
+    assert "left and right may be exchanged" in header_warnings(unplaced)[0]
+    assert header_warnings(written(image, tmp_path / "b.nii.gz")) == []
+    assert header_warnings(written(image, tmp_path / "c.mha")) == []
+    assert header_warnings(tmp_path / "absent.nii") == []
+    (tmp_path / "d.nii").write_bytes(b"no header")
+    assert header_warnings(tmp_path / "d.nii") == []
 
 
 def test_sizes_that_cannot_be_and_colours_are_refused(image, tmp_path):

@@ -251,6 +251,20 @@ class BadInputTest(SegmentCase):
         self.assertIn("single slice", self.panel.said)
         self.assertEqual(self.panel.state, State.IDLE)
 
+    def test_a_file_that_does_not_say_how_the_patient_lies_is_warned_about(self):
+        path = self.home / "no codes.nii"
+        sitk.WriteImage(sitk.ReadImage(str(SAMPLE)), str(path))
+        content = bytearray(path.read_bytes())
+        content[252:256] = bytes(4)  # its qform and sform codes
+        path.write_bytes(content)
+        self.choose(slicer.util.loadVolume(str(path)))
+        self.settle()
+        self.assertIn("does not say how the patient lies", self.allSaid())
+        self.assertTrue(self.ui.segmentButton.enabled)
+        self.choose(self.sample())
+        self.settle()
+        self.assertNotIn("patient", self.allSaid())
+
     def test_strange_values_are_warned_about(self):
         node = self.sample()
         values = slicer.util.arrayFromVolume(node)
