@@ -48,7 +48,8 @@ class Segmenter:
 
     Args:
         package: a `ModelPackage`, the id of a bundled or installed one, or a `.distillseg` file.
-        variant: by name; "auto" is the package's first.
+        variant: by name; "auto" is the package's first. One for some engines only gives way to the
+            first where none of them works, if the engine is "auto".
         threads: 0 is all physical cores.
         engine: "auto", "onnxruntime" or "openvino" (see `runtime.Session`).
         memory_bytes: what the network may take; by default half of what is free when it runs. With
@@ -69,9 +70,7 @@ class Segmenter:
     ):
         self.memory_bytes = memory_bytes
         self.package = package if isinstance(package, ModelPackage) else load_package(package)
-        self.variant: Variant = self.package.variant(variant)
-        model = self.package.model_bytes(self.variant)
-        self._session = Session(model, threads=threads, engine=engine)
+        self.variant, self._session = _open(self.package, variant, threads, engine)
         self._one_at_a_time = threading.Lock()
 
     @property
@@ -116,7 +115,7 @@ class Segmenter:
             part = body.part if body else part
         on_progress(0.05)
         with _timed(seconds, "network"), self._the_network(cancelled):
-            logits = self._logits(
+            logits = self.logits(
                 prepared.array, lambda share: on_progress(0.05 + 0.85 * share), cancelled
             )
         with _timed(seconds, "labels"):
@@ -193,13 +192,16 @@ class Segmenter:
         )
         return list(dict.fromkeys(found))
 
-    def _logits(
+    def logits(
         self,
         array: NDArray[np.float32],
-        on_progress: Callable[[float], None],
-        cancelled: Callable[[], bool],
+        on_progress: Callable[[float], None] = ignore,
+        cancelled: Callable[[], bool] = never,
     ) -> NDArray[np.float32]:
-        """(C, D, H, W) -> (K, D/s, H/s, W/s): at once, or in parts that fit into memory."""
+        """(C, D, H, W) -> (K, D/s, H/s, W/s): at once, or in parts that fit into memory.
+
+        The array is as `manifest.preprocessing` makes it.
+        """
         manifest, stride = self.package.manifest, self.variant.stride
         memory = self.memory_bytes or SHARE_OF_MEMORY * free_memory_bytes()
         passes = plan_passes(manifest, self.variant, array.shape[1:], memory)
@@ -260,24 +262,65 @@ class Segmenter:
 def self_check(package: ModelPackage, *, engine: Engine = "auto") -> float:
     """Run the package's check window here: the largest difference of any logit, of any variant.
 
+    Variants for some engines only are left to `Segmenter`, which checks them whenever it opens one:
+    engines come and go after a package was installed, and without them the first variant is sound.
+
     Raises:
         PackageError: it exceeds the package's tolerance; this computer would segment differently.
     """
-    manifest, largest = package.manifest, 0.0
-    for variant in manifest.variants:
-        window, expected = package.check_window(variant)
-        session = Session(package.model_bytes(variant), engine=engine)
-        logits = session(window)
-        same_shape = logits.shape == expected.shape
-        difference = float(np.abs(logits - expected).max()) if same_shape else float("nan")
-        if not difference <= manifest.tolerance:  # also true for NaN
-            raise PackageError(
-                f"'{manifest.name}' does not give its own numbers on this computer with "
-                f"{session.engine}: logits {logits.shape} differ by {difference:.2g} where "
-                f"{manifest.tolerance:.2g} is allowed; get the package again or update the engine."
-            )
-        largest = max(largest, difference)
-    return largest
+    return max(
+        check_variant(package, variant, Session(package.model_bytes(variant), engine=engine))
+        for variant in package.manifest.variants
+        if not variant.engines
+    )
+
+
+def check_variant(package: ModelPackage, variant: Variant, session: Session) -> float:
+    """The largest difference of a session's logits from the package's own for its check window.
+
+    Raises:
+        PackageError: it exceeds what the package allows of this variant.
+    """
+    manifest = package.manifest
+    allowed = manifest.tolerance if variant.tolerance is None else variant.tolerance
+    window, expected = package.check_window(variant)
+    logits = session(window)
+    same_shape = logits.shape == expected.shape
+    difference = float(np.abs(logits - expected).max()) if same_shape else float("nan")
+    if not difference <= allowed:  # also true for NaN
+        raise PackageError(
+            f"'{manifest.name}' does not give its own numbers on this computer with "
+            f"{session.engine}: logits {logits.shape} differ by {difference:.2g} where "
+            f"{allowed:.2g} is allowed; get the package again or update the engine."
+        )
+    return difference
+
+
+def _open(
+    package: ModelPackage, name: str, threads: int, engine: Engine
+) -> tuple[Variant, Session]:
+    """A variant and its session; those for some engines only are checked, and replaced if need be.
+
+    Raises:
+        DistillSegError: the engine was named, and is not for this variant or gives other numbers.
+    """
+    variant = package.variant(name)
+    if variant.engines and engine == "auto":
+        try:
+            return _open(package, name, threads, variant.engines[0])
+        except DistillSegError as problem:
+            variant = package.variant()
+            log.warning("Variant '%s' gives way to '%s': %s", name, variant.name, problem)
+    if variant.engines and engine not in variant.engines:
+        raise DistillSegError(
+            f"Variant '{name}' of '{package.manifest.id}' was made and tried for "
+            f"{', '.join(variant.engines)}, not for {engine}; leave the engine to 'auto', or take "
+            f"variant '{package.variant().name}'."
+        )
+    session = Session(package.model_bytes(variant), threads=threads, engine=engine)
+    if variant.engines:
+        check_variant(package, variant, session)
+    return variant, session
 
 
 def _check_values(image: sitk.Image) -> None:

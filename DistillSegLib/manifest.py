@@ -44,6 +44,8 @@ class Variant:
         parameters: weights that were learnt.
         size_bytes: of the file.
         bytes_per_voxel: memory that one pass takes at its peak, per voxel of the network's input.
+        engines: those that it is meant for and was tried with; none named: every one.
+        tolerance: instead of the package's, where rounding differs from processor to processor.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Variant:
     parameters: int
     size_bytes: int
     bytes_per_voxel: float
+    engines: tuple[str, ...] = ()
+    tolerance: float | None = None
 
     def __post_init__(self) -> None:
         if not PLAIN_NAME.fullmatch(self.file) or self.file in RESERVED:
@@ -60,6 +64,8 @@ class Variant:
             raise ValueError(f"the name '{self.name}' is not a plain name such as fp32.")
         if self.stride < 1 or self.size_bytes < 1 or not 0 < self.bytes_per_voxel < 1e9:
             raise ValueError("stride, size_bytes and bytes_per_voxel must be above zero.")
+        if self.tolerance is not None and not (isfinite(self.tolerance) and self.tolerance > 0):
+            raise ValueError(f"tolerance is {self.tolerance}; it must be above zero.")
 
 
 @dataclass(frozen=True)
@@ -178,6 +184,8 @@ class Manifest:
         files = [variant.file for variant in self.variants]
         if not names or len(set(names)) < len(names) or len(set(files)) < len(files):
             yield f"variants {names} in {files}: one or more are needed, each with its own file."
+        if self.variants and self.variants[0].engines:
+            yield f"'{names[0]}' is for some engines only; the first variant must run in every one."
         multiple = per_axis(self.multiple)
         strides = [variant.stride for variant in self.variants]
         if any(each < 1 or each % stride for each in multiple for stride in strides):
