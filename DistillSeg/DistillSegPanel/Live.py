@@ -81,6 +81,7 @@ class Live:
         panel, parameters = self.panel, self.panel.parameters
         if parameters is not None and parameters.outputSegmentation is not segmentationNode:
             parameters.outputSegmentation = segmentationNode
+            panel.segment.releaseOutput()  # if another volume or model was chosen meanwhile
             for callback in list(panel.onSegmented):
                 callback(segmentationNode)
         self._tellRate()

@@ -266,7 +266,7 @@ class Models:
                 self._card = html
                 ui.cardBrowser.setHtml(html)
         sample = sampleFor(entry)
-        ui.sampleButton.enabled = sample is not None
+        ui.sampleButton.enabled = sample is not None and not self.panel.busy
         ui.sampleButton.toolTip = (
             _("Loads a small image that comes with DistillSeg, and chooses it.")
             if sample is not None

@@ -91,6 +91,7 @@ class Run:
         if panel.parameters is not None:
             isNew = panel.parameters.outputSegmentation is not segmentationNode
             panel.parameters.outputSegmentation = segmentationNode
+            panel.segment.releaseOutput()  # if another volume or model was chosen meanwhile
             if panel.parameters.show3D:
                 showSurfaces(segmentationNode)
             if isNew:

@@ -95,6 +95,15 @@ class LiveTest(TwoChannels, LiveCase):
         models = {Outputs.modelOf(node) for node in self.ours()}
         self.assertEqual(models, {FAST, REFERENCE})
 
+    def test_another_model_in_mid_pass_leaves_the_earlier_output_alone(self):
+        self.switchOn()
+        self.shift()
+        self.waitUntil(lambda: self.panel.busy, 10)
+        self.panel.models.choose(REFERENCE)
+        self.waitUntil(lambda: self.liveRun.done >= 3, 60, self.panel.said)
+        self.switchOff()
+        self.assertEqual({Outputs.modelOf(node) for node in self.ours()}, {FAST, REFERENCE})
+
     def test_every_channel_is_followed(self):
         self.panel.parameters.model = self.twoChannels()
         self.panel.parameters.forceScope = True

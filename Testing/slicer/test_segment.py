@@ -544,6 +544,20 @@ class RunTest(SegmentCase):
             all(n.GetSegmentation().GetNumberOfSegments() == 2 for n in (first, second))
         )
 
+    def test_a_volume_chosen_in_mid_run_gets_an_output_of_its_own(self):
+        first, second = self.sample("first"), self.sample("second")
+        self.choose(first)
+        self.ui.segmentButton.click()
+        self.assertTrue(self.panel.busy)
+        self.section.inputs.choose(second)
+        self.waitUntil(lambda: not self.panel.busy)
+        self.settle()
+        self.assertIsNone(self.panel.parameters.outputSegmentation)
+        self.segment()
+        outputs = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        shown = [node for node in outputs if not node.GetHideFromEditors()]
+        self.assertEqual([Outputs.volumeOf(node) for node in shown], [first, second])
+
     def test_show_3d_follows_the_user(self):
         self.choose()
         self.segment()
