@@ -267,11 +267,14 @@ class Models:
                 ui.cardBrowser.setHtml(html)
         sample = sampleFor(entry)
         ui.sampleButton.enabled = sample is not None and not self.panel.busy
-        ui.sampleButton.toolTip = (
-            _("Loads a small image that comes with DistillSeg, and chooses it.")
-            if sample is not None
-            else _("No sample comes with DistillSeg for this model.")
-        )
+        if sample is None:
+            ui.sampleButton.toolTip = _("No sample comes with DistillSeg for this model.")
+        elif self.panel.busy:
+            ui.sampleButton.toolTip = _("Another task is running; wait for it.")
+        else:
+            ui.sampleButton.toolTip = _(
+                "Loads a small image that comes with DistillSeg, and chooses it."
+            )
 
     def _description(self, entry):
         if entry is None:

@@ -493,6 +493,8 @@ class RunTest(SegmentCase):
         self.assertTrue(self.panel.busy)
         self.assertFalse(self.ui.inputSelector1.enabled)
         self.assertFalse(self.panel.models.ui.modelsList.enabled)
+        self.assertFalse(self.panel.models.ui.sampleButton.enabled)
+        self.assertIn("Another task", self.panel.models.ui.sampleButton.toolTip)
         self.assertGreater(self.ui.progressBar.value, 0)
         self.assertIn("%", self.ui.progressBar.text)
         self.assertIn("…", self.panel.said)
