@@ -9,6 +9,7 @@ from DistillSegLib.commands import add_command, needs_training
 EXAMPLES = """
 distillseg export run --stage student --card card.toml --out liver-fast-1.0.0.distillseg
 distillseg export run --stage teacher --card teacher.toml --out liver-reference-1.0.0.distillseg
+distillseg export run --stage student --card card.toml --int8 --out liver-fast-1.0.0.distillseg
 distillseg export run --stage both --domain ct --card ct.toml --out liver-ct-1.0.0.distillseg
 """
 
@@ -35,6 +36,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--card", required=True, metavar="FILE", help="what the model is for (TOML)"
     )
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="add a variant in 8 bits for OpenVINO, if it keeps the labels of the held-out cases",
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="the .distillseg to write")
     parser.set_defaults(run=run)
 
@@ -45,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
 
     with needs_training():
         from DistillSegLib.export.packaging import build_package
-    terminal = Terminal(options.json)
+    terminal, remarks = Terminal(options.json), []
     with terminal.progress(f"Exporting stage '{options.stage}'"):
         path = build_package(
             options.folder,
@@ -54,7 +60,11 @@ def run(options: argparse.Namespace) -> None:
             domain=options.domain,
             card=options.card,
             out=options.out,
+            int8=options.int8,
+            on_remark=remarks.append,
         )
     size_mb = round(path.stat().st_size / 1e6, 2)
     terminal.print(f"{path}  ({size_mb} MB)")
-    terminal.write_json({"file": path, "mb": size_mb})
+    for remark in remarks:
+        terminal.print(remark)
+    terminal.write_json({"file": path, "mb": size_mb, "remarks": remarks})

@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from math import lcm, prod
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from DistillSegLib.errors import DistillSegError
+from DistillSegLib.export import int8 as eight_bits
 from DistillSegLib.export.card import CardConfig, card_text, read_analysis, read_card, read_scores
 from DistillSegLib.export.onnx import export_onnx, exported, slow_operators
 from DistillSegLib.export.reach import measure_reach
 from DistillSegLib.files import replacing
-from DistillSegLib.inference import self_check
+from DistillSegLib.inference import Segmenter, self_check
 from DistillSegLib.labels import LabelTable
 from DistillSegLib.manifest import FORMAT, Manifest, TestResult, Variant, check_shape
 from DistillSegLib.networks import count_parameters, smallest_size
 from DistillSegLib.package import read_package, write_package
 from DistillSegLib.records import from_dict
-from DistillSegLib.runtime import Session
-from DistillSegLib.training.cache import open_cache
+from DistillSegLib.runtime import Engine, Session
+from DistillSegLib.training.cache import Cache, open_cache
 from DistillSegLib.training.checkpoints import load_specialised
 from DistillSegLib.training.folder import checkpoint_of
 from DistillSegLib.training.plan import Plan
@@ -40,10 +42,34 @@ from DistillSegLib.windows import Shape, Size, per_axis
 log = logging.getLogger(__name__)
 
 MODEL = "model.onnx"
+SPREAD = 4  # times the difference of two engines in 8 bits, between two computers
 TOLERANCE = 1e-3  # of a check logit on another computer, relative to the largest one
 REAL_WINDOWS = 3
 PLACES = ("nnunet", "bundle", "stored", "weights")  # keys of a teacher that name a file or folder
 MEASURED_EDGES = (64, 96)  # voxels of the cubes that memory is measured on
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What goes into a package.
+
+    Attributes:
+        models: ONNX by file name.
+        window: (1, C, d, h, w) of the check; logits: of each variant for it, by name.
+        analysis: Markdown for the card.
+    """
+
+    manifest: Manifest
+    models: Mapping[str, bytes]
+    window: NDArray[np.float32]
+    logits: Mapping[str, NDArray[np.float32]]
+    analysis: str
+
+    def write(self, path: Path) -> None:
+        """The package with its card."""
+        card = card_text(self.manifest, self.analysis)
+        rest = {"models": self.models, "window": self.window, "logits": self.logits}
+        write_package(path, self.manifest, card=card, **rest)
 
 
 def build_package(
@@ -54,6 +80,8 @@ def build_package(
     out: Path | str,
     role: str | None = None,
     domain: str = "",
+    int8: bool = False,
+    on_remark: Callable[[str], None] = log.info,
 ) -> Path:
     """Export a trained network of a run and pack it with its card and scores.
 
@@ -66,6 +94,8 @@ def build_package(
         domain: of a network for several modalities, for which one the package is.
         card: a TOML file, see `export.card`.
         out: the `.distillseg` file to write.
+        int8: also a variant in 8 bits for OpenVINO, if held-out cases keep their labels with it.
+        on_remark: told in a sentence what became of that variant.
     """
     run, card = Path(run), Path(card)
     config = read_card(card)
@@ -76,6 +106,9 @@ def build_package(
     if config.scores:
         test = read_scores(card.parent / config.scores, labels, checkpoint["provenance"])
     analysis = read_analysis(card.parent / config.analysis) if config.analysis else ""
+    cache = open_cache(run / "cache" / domain) if int8 else None
+    if cache:
+        eight_bits.check_int8(cache)
     coarse = getattr(net, "stride", 1) > 1
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL
@@ -108,19 +141,82 @@ def build_package(
     )
     tolerance = TOLERANCE * max(1.0, float(np.abs(logits).max()))
     manifest = _manifest(config, checkpoint, plan, labels, net, variant, tolerance, test, halo)
+    contents = Contents(manifest, {MODEL: model}, window, {variant.name: logits}, analysis)
+    if cache:
+        contents = _with_int8(contents, cache, on_remark)
     with replacing(out) as temporary:
-        write_package(
-            temporary,
-            manifest,
-            card=card_text(manifest, analysis),
-            models={MODEL: model},
-            window=window,
-            logits={variant.name: logits},
-        )
+        contents.write(temporary)
         package = read_package(temporary)
         package.check_digests()
         self_check(package, engine="onnxruntime")
     return Path(out)
+
+
+def _with_int8(contents: Contents, cache: Cache, on_remark: Callable[[str], None]) -> Contents:
+    """With a variant in 8 bits and what was measured of it, or as before, if it is no good."""
+    try:
+        both = _quantised(contents, cache)
+        with tempfile.TemporaryDirectory() as folder:
+            both.write(Path(folder) / "both")
+            package = read_package(Path(folder) / "both")
+            fp32, int8 = (
+                Segmenter(package, variant=variant.name, engine=eight_bits.ENGINE)
+                for variant in package.manifest.variants
+            )
+            agreements = eight_bits.measure_agreement(fp32, int8, cache)
+        reason = eight_bits.objection(agreements)
+    except DistillSegError as problem:
+        reason = str(problem).rstrip(".")
+    if reason:
+        on_remark(f"The int8 variant is left out: {reason}.")
+        return contents
+    least = min(agreements, key=lambda each: each.with_fp32)
+    on_remark(
+        f"The int8 variant is kept: on {len(cache.held_out_cases)} held-out cases its labels agree "
+        f"with those of fp32 by a Dice of {least.with_fp32:.4f} or more ('{least.structure}')."
+    )
+    figures = {
+        "held_out_cases": len(cache.held_out_cases),
+        "structures": [asdict(each) for each in agreements],
+    }
+    provenance = {**both.manifest.provenance, "int8": figures}
+    return replace(both, manifest=replace(both.manifest, provenance=provenance))
+
+
+def _quantised(contents: Contents, cache: Cache) -> Contents:
+    """With a second variant, whatever it is worth.
+
+    Engines round differently within 8 bits: how far two of them are apart on the check window says
+    how far one of them may be, on another processor, from what it gave here.
+    """
+    manifest, (first,) = contents.manifest, contents.manifest.variants
+    windows = eight_bits.calibration_windows(cache, manifest.multiple)
+    model = eight_bits.quantise(contents.models[first.file], windows)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / eight_bits.FILE
+        path.write_bytes(model)
+        taken = measure_memory(
+            path, len(manifest.channels), manifest.multiple, engine=eight_bits.ENGINE
+        )
+        logits, other = (
+            Session(path, engine=engine)(contents.window)
+            for engine in (eight_bits.ENGINE, "onnxruntime")
+        )
+    second = replace(
+        first,
+        name=eight_bits.NAME,
+        file=eight_bits.FILE,
+        size_bytes=len(model),
+        bytes_per_voxel=taken,
+        engines=(eight_bits.ENGINE,),
+        tolerance=max(SPREAD * float(np.abs(logits - other).max()), manifest.tolerance),
+    )
+    return replace(
+        contents,
+        manifest=replace(manifest, variants=(first, second)),
+        models={**contents.models, second.file: model},
+        logits={**contents.logits, second.name: logits},
+    )
 
 
 def check_window(channels: int, window: Sequence[int]) -> NDArray[np.float32]:
@@ -138,17 +234,19 @@ def check_window(channels: int, window: Sequence[int]) -> NDArray[np.float32]:
     return total.numpy()
 
 
-def measure_memory(path: Path, channels: int, multiple: Size) -> float:
+def measure_memory(
+    path: Path, channels: int, multiple: Size, *, engine: Engine = "onnxruntime"
+) -> float:
     """Peak memory of a pass, in bytes per voxel of input.
 
-    Two processes of their own each run ONNX Runtime on a cube; the peak of their resident memory is
+    Two processes of their own each run the engine on a cube; the peak of their resident memory is
     read, and its growth from the smaller to the larger cube is divided by the voxels between them.
     What the engine and the weights take by themselves thereby drops out.
     """
     step = lcm(*per_axis(multiple))
     edges = [-(-edge // step) * step for edge in MEASURED_EDGES]
     edges[1] = max(edges[1], edges[0] + step)
-    small, large = (_peak_bytes(path, (1, channels, edge, edge, edge)) for edge in edges)
+    small, large = (_peak_bytes(path, (1, channels, *[edge] * 3), engine) for edge in edges)
     return max((large - small) / (edges[1] ** 3 - edges[0] ** 3), 4.0 * channels)
 
 
@@ -167,17 +265,17 @@ from pathlib import Path
 import numpy as np
 from DistillSegLib.machine import peak_memory_bytes
 from DistillSegLib.runtime import Session
-path, shape = json.loads(sys.argv[1])
-Session(Path(path), engine="onnxruntime")(np.zeros(shape, np.float32))
+path, shape, engine = json.loads(sys.argv[1])
+Session(Path(path), engine=engine)(np.zeros(shape, np.float32))
 print(peak_memory_bytes())
 """
 
 
-def _peak_bytes(path: Path, shape: Sequence[int]) -> int:
+def _peak_bytes(path: Path, shape: Sequence[int], engine: Engine) -> int:
     library = str(Path(__file__).parents[2])
     paths = [library, *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD, json.dumps([str(path), shape])],
+        [sys.executable, "-c", _CHILD, json.dumps([str(path), shape, engine])],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
