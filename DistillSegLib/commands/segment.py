@@ -27,6 +27,7 @@ distillseg segment scan.nii.gz --package hippocampus-fast --out scan.seg.nrrd
 distillseg segment DICOM/ --package hippocampus-fast --out a.seg.nrrd --roi 25 -12.5 -20 40 55 40
 distillseg segment head.nrrd --package hippocampus-fast --out labels.nii.gz --roi Left.mrk.json
 distillseg segment cases/ --package model.distillseg --out results/
+distillseg segment cases/ --package a.distillseg --out results/ --scheduler tcp://node0:8786
 """
 SHOWN = 40  # rows of a batch; the table on disk has them all
 ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")
@@ -84,6 +85,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="what the network may take; larger volumes pass in parts (default: half of what is "
         "free)",
     )
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="do a batch on the workers of this Dask scheduler, such as tcp://node0:8786",
+    )
     add_engine(parser)
     parser.set_defaults(run=run)
 
@@ -110,6 +116,8 @@ def run(options: argparse.Namespace) -> None:
     settings["memory_bytes"] = options.memory and int(options.memory * 1e9)
     one = _single(paths, channels, options.series, out)
     if one is not None:
+        if options.scheduler:
+            raise ImageError("--scheduler is for a folder of cases; leave it out for one image.")
         file = _result_file(out, one, options)
         with ThreadPoolExecutor(1) as pool:  # the engine is loaded while the image is read
             making = pool.submit(Segmenter, package, **settings)
@@ -229,7 +237,10 @@ def _segment_many(
     terminal: Terminal,
 ) -> None:
     from DistillSegLib.batch import run_batch
+    from DistillSegLib.cluster import Cluster
     from DistillSegLib.commands.console import interruptible
+
+    cluster = options.scheduler and Cluster(options.scheduler, options.threads, options.engine)
 
     title = f"{len(inputs)} cases with {segmenter.package.manifest.id}"
     with terminal.progress(title, announce=False) as on_progress:
@@ -243,12 +254,13 @@ def _segment_many(
                 force_scope=options.force_scope,
                 skipped=skipped,
                 resume=options.resume,
+                cluster=cluster or None,
                 on_progress=on_progress,
                 cancelled=cancelled,
             )
         )
     _show_batch(result, terminal)
-    terminal.write_json(_report(segmenter, result.rows))
+    terminal.write_json(_report(segmenter, result.rows) | _throughput(result))
     if failed := result.with_status("failed"):
         raise DistillSegError(
             f"{len(failed)} of {len(inputs)} cases failed, the first is '{failed[0].case}' "
@@ -283,7 +295,20 @@ def _show_batch(result: BatchResult, terminal: Terminal) -> None:
         "skipped": len(result.with_status("skipped")),
     }
     terminal.print(", ".join(f"{count} {what}" for what, count in counts.items() if count))
+    terminal.print(
+        f"{result.seconds:.1f} s, {result.cpu_seconds:.1f} CPU seconds: {result.busy:.0%} of "
+        f"{result.cores} {'core' if result.cores == 1 else 'cores'} busy"
+    )
     terminal.print(f"{result.table}")
+
+
+def _throughput(result: BatchResult) -> dict[str, float]:
+    return {
+        "seconds": result.seconds,
+        "cpu_seconds": result.cpu_seconds,
+        "cores": result.cores,
+        "busy": round(result.busy, 4),
+    }
 
 
 def _report(segmenter: Segmenter, rows: Sequence[Row]) -> dict[str, Any]:

@@ -127,6 +127,7 @@ def test_every_case_comes_out_as_alone_and_a_broken_one_stops_nothing(segmenter,
         "notes.txt": "skipped",
     }
     assert shares == sorted(shares) and shares[-1] == 1
+    assert result.busy == result.cpu_seconds / (result.seconds * result.cores) > 0
     for name, file in (("a", "a.nrrd"), ("b", "b.nii.gz"), ("s/c", "s/c.mha")):
         image = sitk.ReadImage(str(cases / file))
         found = read_segmentation(tmp_path / "out" / f"{name}.seg.nrrd").image

@@ -37,7 +37,12 @@ FLOORS = [
         "runtime",
     },  # 2: what is run, and on what
     {"estimates", "inference"},  # 3
-    {"catalogue", "comparison", "evaluation", "batch"},  # 4: what is done with results
+    {"batch_table"},  # 4: what is done with results
+    {"batch_case"},
+    {"cluster_worker"},
+    {"cluster_start"},
+    {"cluster"},
+    {"catalogue", "comparison", "evaluation", "batch"},
     {"corrections", "exports", "figures", "findings", "thumbnails"},
     {"report"},
     {"networks"},  # 5: the torch line; below here no file knows torch
@@ -54,8 +59,7 @@ TORCH_FLOORS = {"networks", "distill", "training", "export"}
 OPTIONAL = {
     "onnxruntime": {"runtime"},
     "openvino": {"runtime"},
-    "dask": {"batch"},
-    "distributed": {"batch"},
+    "distributed": {"cluster", "cluster_start", "cluster_worker"},
     "rich": {"commands", "cli"},
     "torch": TORCH_FLOORS | {"commands", "benchmark"},
     "monai": TORCH_FLOORS | {"benchmark"},
