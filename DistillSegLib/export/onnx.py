@@ -128,20 +128,40 @@ def compare(
     return Parity(largest, len(windows))
 
 
-def slow_operators(path: Path | str) -> list[str]:
+def slow_operators(model: Path | str | bytes) -> list[str]:
     """Operators that ONNX Runtime runs slowly, and for which there is a quick substitute.
 
-    PRelu takes twenty times as long as LeakyRelu; nearest Resize ten times as long as repetition;
-    Softmax has no place where labels are wanted; BatchNormalization should have been folded.
+    PRelu takes twenty times as long as LeakyRelu; nearest Resize ten times as long as repetition; a
+    depthwise convolution of volumes half as long as a full one with sixteen times the arithmetic.
+    Softmax has no place where labels are wanted; BatchNormalization, and whatever is computed of
+    constants alone, should have been folded.
     """
+    if isinstance(model, bytes):
+        graph = onnx.load_model_from_string(model).graph
+    else:
+        graph = onnx.load(str(model)).graph
+    constants = {each.name: list(each.dims) for each in graph.initializer}
     found = set()
-    for node in onnx.load(str(path)).graph.node:
+    for node in graph.node:
         modes = [a.s.decode() for a in node.attribute if a.name == "mode"]
-        if node.op_type == "Resize" and "nearest" in (modes or ["nearest"]):
+        if node.op_type in ("Resize", "Upsample") and "nearest" in (modes or ["nearest"]):
             found.add("Resize (nearest)")
-        elif node.op_type in ("PRelu", "Softmax", "BatchNormalization"):
+        elif node.op_type in ("PRelu", "Softmax", "LogSoftmax", "BatchNormalization"):
             found.add(node.op_type)
+        elif node.op_type == "Conv" and _depthwise(node, constants.get(node.input[1], [])):
+            found.add("Conv (depthwise, 3-D)")
+        given = [name for name in node.input if name]
+        if node.op_type == "Constant" or (given and all(name in constants for name in given)):
+            constants |= {name: [] for name in node.output}
+            if node.op_type != "Constant":
+                found.add(f"{node.op_type} (of constants)")
     return sorted(found)
+
+
+def _depthwise(node: onnx.NodeProto, weight: Sequence[int]) -> bool:
+    """A filter for each channel of a volume: weights (channels, 1, d, h, w) in as many groups."""
+    groups = next((each.i for each in node.attribute if each.name == "group"), 1)
+    return groups > 1 and len(weight) == 5 and weight[1] == 1
 
 
 def _traced(function: nn.Module, example: torch.Tensor) -> onnx.ModelProto:

@@ -28,6 +28,7 @@ from DistillSegLib.training.checkpoints import Origin, save_network
 from DistillSegLib.training.plan import Plan
 
 WINDOW = (8, 12, 16)
+DEEPEST = ["Conv (depthwise, 3-D)"]  # LCOV-Net's deepest block has one, on the fewest voxels
 
 
 class SmallUNet(nn.Module):
@@ -123,20 +124,20 @@ def test_the_file_is_of_a_version_that_onnx_runtime_1_19_reads_and_holds_no_path
 
 
 @pytest.mark.parametrize(
-    "name, settings",
+    "name, settings, slow",
     [
-        ("unet", {"width": [4, 4, 8], "deep_supervision": True}),
-        ("unet", {"width": [4, 8], "dims": 2, "norm": "instance"}),
-        ("fast_unet", {"width": [16, 16]}),
-        ("blocks of lcovnet", {}),
+        ("unet", {"width": [4, 4, 8], "deep_supervision": True}, []),
+        ("unet", {"width": [4, 8], "dims": 2, "norm": "instance"}, []),
+        ("fast_unet", {"width": [16, 16]}, []),
+        ("blocks of lcovnet", {}, DEEPEST),
     ],
 )
-def test_our_networks_export_without_slow_operators(tmp_path, name, settings):
+def test_our_networks_export_without_slow_operators(tmp_path, name, settings, slow):
     net = build_network(NetworkConfig(name, settings), 1, 3) if settings else Blocks()
     path = tmp_path / "model.onnx"
     coarse = getattr(net, "stride", 1) > 1
     export_onnx(trained(net), (8, 8, 12), path, multiple=net.multiple, coarse=coarse)
-    assert slow_operators(path) == []
+    assert slow_operators(path) == slow
     weights = sum(np.prod(each.dims) for each in onnx.load(path).graph.initializer)
     assert weights < count_parameters(net) + 100  # side heads are dropped, not brought along
 
@@ -147,7 +148,7 @@ def test_the_whole_lcov_net_exports(tmp_path):
     net = build_network(config, 1, 3)
     parity = export_onnx(trained(net), (32, 32, 32), tmp_path / "model.onnx", multiple=16)
     assert parity.max_difference < 1e-4
-    assert slow_operators(tmp_path / "model.onnx") == []
+    assert slow_operators(tmp_path / "model.onnx") == DEEPEST
 
 
 def test_slow_operators_are_named(tmp_path):
