@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import lcm, prod
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +17,7 @@ from torch import nn
 from DistillSegLib.errors import DistillSegError
 from DistillSegLib.export import int8 as eight_bits
 from DistillSegLib.export.card import CardConfig, card_text, read_analysis, read_card, read_scores
+from DistillSegLib.export.memory import measure_memory
 from DistillSegLib.export.onnx import export_onnx, exported, slow_operators
 from DistillSegLib.export.reach import measure_reach
 from DistillSegLib.files import replacing
@@ -31,7 +27,7 @@ from DistillSegLib.manifest import FORMAT, Manifest, TestResult, Variant, check_
 from DistillSegLib.networks import count_parameters, smallest_size
 from DistillSegLib.package import read_package, write_package
 from DistillSegLib.records import from_dict
-from DistillSegLib.runtime import Engine, Session
+from DistillSegLib.runtime import Session
 from DistillSegLib.training.cache import Cache, open_cache
 from DistillSegLib.training.checkpoints import load_specialised
 from DistillSegLib.training.folder import checkpoint_of
@@ -46,7 +42,6 @@ SPREAD = 4  # times the difference of two engines in 8 bits, between two compute
 TOLERANCE = 1e-3  # of a check logit on another computer, relative to the largest one
 REAL_WINDOWS = 3
 PLACES = ("nnunet", "bundle", "stored", "weights")  # keys of a teacher that name a file or folder
-MEASURED_EDGES = (64, 96)  # voxels of the cubes that memory is measured on
 
 
 @dataclass(frozen=True)
@@ -234,22 +229,6 @@ def check_window(channels: int, window: Sequence[int]) -> NDArray[np.float32]:
     return total.numpy()
 
 
-def measure_memory(
-    path: Path, channels: int, multiple: Size, *, engine: Engine = "onnxruntime"
-) -> float:
-    """Peak memory of a pass, in bytes per voxel of input.
-
-    Two processes of their own each run the engine on a cube; the peak of their resident memory is
-    read, and its growth from the smaller to the larger cube is divided by the voxels between them.
-    What the engine and the weights take by themselves thereby drops out.
-    """
-    step = lcm(*per_axis(multiple))
-    edges = [-(-edge // step) * step for edge in MEASURED_EDGES]
-    edges[1] = max(edges[1], edges[0] + step)
-    small, large = (_peak_bytes(path, (1, channels, *[edge] * 3), engine) for edge in edges)
-    return max((large - small) / (edges[1] ** 3 - edges[0] ** 3), 4.0 * channels)
-
-
 def measure_halo(net: nn.Module, path: Path, channels: int, stride: int) -> Shape | None:
     """How far the exported network sees, where a volume may pass through it in parts."""
     if not single_pass(net):
@@ -257,37 +236,6 @@ def measure_halo(net: nn.Module, path: Path, channels: int, stride: int) -> Shap
     session = Session(path, engine="onnxruntime")
     sizes = {"multiple": net.multiple, "minimum": smallest_size(net)}
     return measure_reach(session, channels=channels, stride=stride, **sizes)
-
-
-_CHILD = """
-import json, sys
-from pathlib import Path
-import numpy as np
-from DistillSegLib.machine import peak_memory_bytes
-from DistillSegLib.runtime import Session
-path, shape, engine = json.loads(sys.argv[1])
-Session(Path(path), engine=engine)(np.zeros(shape, np.float32))
-print(peak_memory_bytes())
-"""
-
-
-def _peak_bytes(path: Path, shape: Sequence[int], engine: Engine) -> int:
-    library = str(Path(__file__).parents[2])
-    paths = [library, *filter(None, [os.environ.get("PYTHONPATH")])]
-    done = subprocess.run(
-        [sys.executable, "-c", _CHILD, json.dumps([str(path), shape, engine])],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise DistillSegError(
-            f"The memory of the model could not be measured on {prod(shape)} voxels ({last}); "
-            "close other programs and export again."
-        )
-    return int(done.stdout)
 
 
 def _real_windows(folder: Path, multiple: Size, minimum: Size) -> list[NDArray[np.float32]]:
