@@ -94,6 +94,7 @@ class Watch:
         self._bars = ExitStack()
         self._name, self._show = "", None
         self._begun, self._epochs = 0.0, 0  # of the stage, in this process
+        self._waited: list[float] = []  # share of each of its epochs
 
     def __enter__(self) -> Watch:
         return self
@@ -107,6 +108,7 @@ class Watch:
         elif event.kind == "epoch":
             self._bar(f"Stage '{event.stage}'", event.share)
             self._epochs += 1
+            self._waited.append(event.epoch.waiting)
             step = max(1, event.epoch.of // 20)
             if event.epoch.number % step == 0 or event.epoch.number == event.epoch.of:
                 self._terminal.print(_epoch_line(event, self._lasted() / self._epochs))
@@ -114,12 +116,16 @@ class Watch:
             self._close()
             self._terminal.print(self._words(event))
         if event.kind == "rehearsal":
-            self._begun, self._epochs = time.monotonic(), 0
+            self._begun, self._epochs, self._waited = time.monotonic(), 0, []
             self._bar(f"Stage '{event.stage}'", 0.0)
 
     def _words(self, event: Event) -> str:
         if event.kind == "trained":
-            return f"Stage '{event.stage}': trained in {duration(self._lasted())}."
+            waited = sum(self._waited) / max(len(self._waited), 1)
+            return (
+                f"Stage '{event.stage}': trained in {duration(self._lasted())}; {waited:.1%} of "
+                "the steps' time went by waiting for data."
+            )
         if event.kind == "skipped":
             return f"Stage '{event.stage}': trained before."
         return event.text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,8 @@ class PairedLoader:
             )
             for number, cache in enumerate(caches)
         ]
+        for loader in self.loaders:
+            loader.batches.of = partial(self._share, loader)
 
     def __len__(self) -> int:
         return max(map(len, self.loaders))
@@ -78,10 +80,17 @@ class PairedLoader:
 
     def _repeated(self, loader: PatchLoader, number: int) -> Iterator[Batch]:
         """As many batches as an epoch has: passes of the loader, none of them twice in a run."""
-        passes = -(-len(self) // len(loader))
-        first = number * passes
-        every = (batch for turn in range(passes) for batch in loader.epoch(first + turn))
-        return islice(every, len(self))
+        passes = self._passes(loader)
+        for turn in range(passes):
+            yield from loader.epoch(number * passes + turn)
+
+    def _passes(self, loader: PatchLoader) -> int:
+        return -(-len(self) // len(loader))
+
+    def _share(self, loader: PatchLoader, turn: int) -> int:
+        """How many batches of a pass are wanted: all, but of the last what is left of the epoch."""
+        done = turn % self._passes(loader) * len(loader)
+        return min(len(loader), len(self) - done)
 
 
 def _together(batches: Sequence[Batch]) -> Batch:

@@ -7,7 +7,9 @@ processes, nor on whether the run was interrupted.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from DistillSegLib.distill.views import EMPTY, Batch
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.machine import physical_cores
+from DistillSegLib.training.ahead import Ahead
 from DistillSegLib.training.augment import Augmentation
 from DistillSegLib.training.cache import Cache, CachedCase
 from DistillSegLib.training.recipe import AugmentationConfig, SplitConfig
@@ -65,11 +68,12 @@ class PatchLoader:
                 f"{len(cache.training_cases)} training cases are too few for {ranks} devices; use "
                 "fewer devices."
             )
+        self.batches = _Batches(self.order, min(batch, len(self.order)))
+        self.stream: Iterator[Any] = iter(())  # of the loader, at the beginning of epoch `next`
+        self.next: int | None = None
         self.loader = DataLoader(
             _Patches(cache, [*labelled, *others], augmentation, window, seed, stored),
-            batch_size=min(batch, len(self.order)),
-            sampler=self.order,
-            drop_last=True,
+            batch_sampler=self.batches,
             num_workers=worker_count(workers),
             persistent_workers=worker_count(workers) > 0,
             generator=torch.Generator(),  # its draws leave alone those of the networks
@@ -77,15 +81,27 @@ class PatchLoader:
         )
 
     def __len__(self) -> int:
-        return len(self.loader)
+        return len(self.batches)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of epoch `number`."""
-        self.order.epoch = number
-        for image, label, stored, number in self.loader:
-            labelled = None if self.labelled is None else number < self.labelled
+        """The batches of epoch `number`.
+
+        Workers go on to the next epoch while the last steps are made and while it is validated, so
+        that its first step need not wait; asked for another one, they begin anew.
+        """
+        if number != self.next:
+            if isinstance(self.stream, Ahead):
+                self.stream.close()
+            self.batches.first = number
+            self.stream = iter(self.loader)
+            if self.loader.num_workers:
+                self.stream = Ahead(self.stream)
+        self.next = None  # until this one is over
+        for image, label, stored, case in islice(self.stream, self.batches.of(number)):
+            labelled = None if self.labelled is None else case < self.labelled
             label = label if labelled is None else label * labelled[:, None, None, None]
             yield Batch(image, label, stored=stored or EMPTY, labelled=labelled)
+        self.next = number + 1
 
 
 def worker_count(asked: int) -> int:
@@ -132,6 +148,30 @@ class _EpochOrder(Sampler):
 def _passes(random: np.random.Generator, cases: int, length: int) -> np.ndarray:
     """`length` cases: all in one order, then all in another, and so on."""
     return np.concatenate([random.permutation(cases) for _ in range(-(-length // cases))])[:length]
+
+
+class _Batches(Sampler):
+    """The keys of each batch, from epoch `first` on, one epoch after the other without end.
+
+    The last incomplete batch of an epoch is left out.
+
+    Attributes:
+        of: number of an epoch -> how many of its batches are wanted; all by default.
+    """
+
+    def __init__(self, order: _EpochOrder, size: int):
+        self.order, self.size, self.first = order, size, 0
+        self.of: Callable[[int], int] = lambda _number: len(self)
+
+    def __len__(self) -> int:
+        return len(self.order) // self.size
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        for number in count(self.first):
+            self.order.epoch = number
+            keys = iter(list(self.order))
+            for _ in range(self.of(number)):
+                yield list(islice(keys, self.size))
 
 
 class _Patches(Dataset):

@@ -616,6 +616,18 @@ def same(a, b) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of Python 3.12, about workers
+def test_epochs_that_follow_each_other_are_those_asked_for_alone(cache):
+    """Workers are ahead of the epoch; one left in the middle, or asked for again, begins anew."""
+    going, fresh = loader(cache, workers=1), loader(cache)
+    next(going.epoch(4))
+    for number in (1, 2, 3, 3, 7):
+        there, here = list(going.epoch(number)), list(fresh.epoch(number))
+        assert len(there) == len(here) == len(going) > 0
+        for one, other in zip(there, here):
+            assert torch.equal(one.image, other.image) and torch.equal(one.label, other.label)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of Python 3.12, about workers
 def test_patches_depend_on_seed_epoch_and_position_alone(cache):
     here, worker, later = loader(cache), loader(cache, workers=1), loader(cache)
     epochs = [list(here.epoch(number)) for number in (0, 1)]
