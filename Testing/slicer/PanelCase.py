@@ -37,6 +37,9 @@ class PanelCase(SlicerCase):
         kept.start()
         self.addCleanup(kept.stop)
         self.panel = self.openModule("DistillSeg").panel
+        ui = self.panel.ui
+        for section in (ui.modelsSection, ui.segmentSection, ui.resultsSection):
+            section.collapsed = False  # other tests fold them for their pictures
         self.addCleanup(self.checkFaults)
         self.addCleanup(self.leaveModule)
         self.addCleanup(self.waitForWorkers)

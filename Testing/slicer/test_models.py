@@ -26,7 +26,6 @@ class ModelsCase(PanelCase):
     def setUp(self):
         super().setUp()
         self.ui = self.panel.models.ui
-        self.panel.ui.modelsSection.collapsed = False  # other tests fold it for their pictures
         self.ui.searchBox.text = ""
         self.ui.modalityBox.setCurrentIndex(0)
         self.ui.bodyPartBox.setCurrentIndex(0)
