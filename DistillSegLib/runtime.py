@@ -119,10 +119,16 @@ class _OnnxRuntime:
         self._input = self._session.get_inputs()[0].name
         self._new_run = onnxruntime.RunOptions
         self._running: set = set()
+        self._shape: tuple[int, ...] = ()  # of the last windows
 
     def __call__(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         run = self._new_run()
         run.log_severity_level = 4  # what goes wrong is raised, not printed
+        # The arena keeps its memory, which spares asking for it again, only for a shape that comes
+        # twice: what it kept for volumes of many sizes would add up.
+        if windows.shape != self._shape:
+            run.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._shape = windows.shape
         self._running.add(run)
         try:
             with _failures_named("ONNX Runtime", stopped=lambda: run.terminate):
