@@ -41,6 +41,15 @@ def test_air_alone_holds_none():
     assert dense_part(scan((slice(0, 0),) * 3)) is None
 
 
+def test_lung_at_the_edge_of_a_scan_is_not_cut_off():
+    body = scan(BOX)
+    assert dense_part(body) is not None
+    lung = sitk.GetArrayFromImage(body)
+    lung[lung < -500] += 150  # a crop within the lung, of which the box would be a vessel
+    cut = volume(lung, spacing_xyz=body.GetSpacing())
+    assert dense_part(cut) is None
+
+
 @pytest.fixture(scope="module")
 def package():
     """The bundled network, as if it were for CT: whatever it finds, it must find it again."""
@@ -81,10 +90,36 @@ def test_the_labels_in_the_body_are_those_of_the_whole_image(package, seed, code
     assert not cropped.any()
 
 
+@pytest.mark.parametrize("first", range(276, 300))
+def test_no_logit_that_the_body_needs_sees_beyond_the_box(package, first):
+    """Along z one of the network's voxels is as long as three of the image's, or 12 mm.
+
+    A logit depends on whole patches of `multiple` voxels, of which each may change those up to
+    `halo` before and behind it.
+    """
+    coarse = replace(package.manifest.preprocessing, spacing_mm=(12.0, 1.0, 1.0))
+    manifest, stride = replace(package.manifest, preprocessing=coarse), package.variant().stride
+    voxels = np.full((600, 16, 16), -1000, np.int16)
+    voxels[first : first + 30] = 0
+    body = find_body(volume(voxels, spacing_xyz=(1, 1, 4)), manifest)
+    ends = np.array([body.part[0].start, body.part[0].stop - 1])
+    logits = ((ends - 1) / 3 - (stride - 1) / 2) / stride  # between which these voxels lie
+    lowest, highest = np.floor(logits[0]) * stride, np.ceil(logits[1]) * stride
+    halo = manifest.halo[0]
+    assert body.box[0].start + halo < lowest + stride
+    assert highest < body.box[0].stop - halo
+
+
 def test_only_ct_of_a_known_halo_is_cropped(package):
     image = scan(BOX, shape=(160, 160, 160))
     assert find_body(image, package.manifest) is not None
-    for changes in ({"modality": "MR"}, {"halo": None}, {"single_pass": False}):
+    by_image = Preprocessing((1.0, 1.0, 1.0), (Intensity("image", (0.5, 99.5)),))
+    for changes in (
+        {"modality": "MR"},
+        {"halo": None},
+        {"single_pass": False},
+        {"preprocessing": by_image},
+    ):
         assert find_body(image, replace(package.manifest, **changes)) is None
     everywhere = scan((slice(None),) * 3)
     assert find_body(everywhere, manifest(threshold_model(), modality="CT", halo=2)) is None
