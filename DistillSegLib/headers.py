@@ -74,9 +74,12 @@ def check_file(path: Path, *, unpacked: Path | None = None) -> None:
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file is compressed by gzip, whatever its name."""
-    with open(path, "rb") as raw:
-        return raw.read(2) == b"\x1f\x8b"
+    """Whether a file is compressed by gzip, whatever its name; not if it cannot be opened."""
+    try:
+        with open(path, "rb") as raw:
+            return raw.read(2) == b"\x1f\x8b"
+    except OSError:  # `check_file` says so
+        return False
 
 
 def _check_nifti(path: Path, unpacked: Path | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
 import gzip
 import struct
 import tempfile
@@ -201,3 +203,18 @@ def test_without_room_to_unpack_an_image_is_read_all_the_same(tmp_path, monkeypa
     sitk.WriteImage(sitk.GetImageFromArray(np.full((3, 4, 5), 7, np.int16)), str(path))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
     assert sitk.GetArrayFromImage(read_image(path)).sum() == 7 * 60
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mha"])
+def test_a_file_that_may_not_be_opened_is_named(name, tmp_path, monkeypatch):
+    path, plainly = tmp_path / name, builtins.open
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 4, 5), np.int16)), str(path))
+
+    def refusing(file, *args, **options):
+        if file == path:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return plainly(file, *args, **options)
+
+    monkeypatch.setattr(builtins, "open", refusing)
+    with pytest.raises(ImageError, match=r"a\.\S+' cannot be opened \(Permission denied\)"):
+        read_image(path)
