@@ -258,15 +258,21 @@ def _take_turns(rows: Sequence[Row], request: Request, share: _Counter, folder: 
             out = folder / f"labels-{number}.nii.gz"
             try:
                 _measure(row, out, request.threads)
+                if not (row.failed or repeat):
+                    row.agreement = _agreement(
+                        row, out, folder / f"labels-{_same(row, rows)}.nii.gz"
+                    )
             except JobFailed as problem:
                 row.failed = row.failed or str(problem)
             share.step(_turns([row]))
-            if row.failed or repeat:
-                continue
-            reference = folder / f"labels-{_same(row, rows)}.nii.gz"
-            if row.work in PEERS and reference.exists():
-                both = {"first": str(reference), "second": str(out)}
-                row.agreement = run_job("agreement", both, threads=1)["found"]["share"]
+
+
+def _agreement(row: Row, out: Path, ours: Path) -> float | None:
+    """The share of voxels to which a peer gives our label; None where there is none of ours."""
+    if row.work not in PEERS or not ours.exists():
+        return None
+    both = {"first": str(ours), "second": str(out)}
+    return run_job("agreement", both, threads=1)["found"]["share"]
 
 
 def _measure(row: Row, out: Path, threads: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from DistillSegLib.benchmark import peers
+from DistillSegLib.benchmark import peers, study
 from DistillSegLib.benchmark.hardware import hardware, hardware_line
 from DistillSegLib.benchmark.measure import JobFailed, Stopwatch, run_job
 from DistillSegLib.benchmark.report import markdown, tables
@@ -131,6 +131,20 @@ def test_what_goes_wrong_in_a_child_is_one_sentence(folder):
         run_job("lean", lean_job(folder) | {"image": "missing.nii.gz"}, threads=1)
     with pytest.raises(JobFailed, match="'lean' failed"):
         run_job("lean", {}, threads=1)
+
+
+def test_labels_of_a_peer_that_cannot_be_compared_end_no_study(folder, monkeypatch):
+    def measured(work, settings, *, threads):
+        if work == "agreement":
+            return run_job(work, settings, threads=threads)
+        if work != "warm":
+            Path(settings["out"]).write_text("no image")
+        return run(1, 1, 1) | {"found": {"runs": []}}
+
+    monkeypatch.setattr(study, "run_job", measured)
+    rows = [study.Row("ours", "net", "lean", {}), study.Row("theirs", "net", "torch", {})]
+    study._take_turns(rows, study.Request(repeats=1), study._Counter(3, lambda _: None), folder)
+    assert not rows[0].failed and "'agreement' failed" in rows[1].failed
 
 
 def test_a_peer_that_is_not_installed_is_named_with_the_remedy(monkeypatch):
