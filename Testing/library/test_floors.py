@@ -20,7 +20,7 @@ LIBRARY = Path(DistillSegLib.__file__).parent
 
 FLOORS = [
     {"errors", "machine", "pictures", "places", "quiet"},  # floor 0: words, numbers, space
-    {"records", "labels", "files", "geometry", "regions", "headers"},
+    {"cells", "records", "labels", "files", "geometry", "regions", "headers"},
     # 1: images and masks
     {"confidence", "dicom", "metrics", "runs", "sampling", "upsampling", "windows"},
     {"preprocessing", "scope"},
