@@ -1,6 +1,7 @@
 """How long a segmentation will take on this computer, and how much memory, said before it runs.
 
 Time is proportional to voxels: the network's to those it is shown, the rest to those of the image.
+The air around a patient in a CT counts as shown (see `body`): what is said is then the most.
 The two factors are taken from the last run of the same model on this computer and kept in the
 user's folder; before the first run they are guessed from what the network holds in memory.
 """
