@@ -11,7 +11,7 @@ from torch import nn
 
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.networks.depthshift import DepthShiftUNet
-from DistillSegLib.networks.domains import MultiDomain
+from DistillSegLib.networks.domains import MultiDomain, Norms
 from DistillSegLib.networks.encoders import EncoderDecoder
 from DistillSegLib.networks.enet import ENet
 from DistillSegLib.networks.fast import FastUNet
@@ -43,7 +43,8 @@ class NetworkConfig:
     """A network by name, with the keyword arguments of its class as settings.
 
     Attributes:
-        domains: names of the modalities it is trained on at once, each with norms of its own.
+        domains: names of the modalities it is trained on at once.
+        norms: whether each domain has norms of its own, or all share them.
         nested: for structures that lie inside one another: the class indices, outermost region
             first, or "by value"; the network then answers with one sigmoid for each region.
     """
@@ -51,6 +52,7 @@ class NetworkConfig:
     network: str
     settings: Mapping[str, typing.Any] = field(default_factory=dict)
     domains: tuple[str, ...] = ()
+    norms: Norms = "own"
     nested: Order = ()
 
 
@@ -79,7 +81,7 @@ def build_network(config: NetworkConfig, channels: int, classes: int) -> nn.Modu
             net = nest(partial(build, channels, **settings), classes, config.nested)
         else:
             net = build(channels, classes, **settings)
-        return MultiDomain(net, config.domains) if config.domains else net
+        return MultiDomain(net, config.domains, config.norms) if config.domains else net
     except (ValueError, RuntimeError) as problem:
         raise RecipeError(f"Network '{config.network}': {problem}") from problem
 

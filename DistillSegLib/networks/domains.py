@@ -1,4 +1,4 @@
-"""One network for several modalities: shared convolutions, one set of norms for each.
+"""One network for several modalities: shared convolutions, and norms of each or of all.
 
 Dou et al., "Unpaired Multi-modal Segmentation via Knowledge Distillation", IEEE TMI 39(7), 2020,
 doi:10.1109/TMI.2019.2963882. The networks themselves know nothing of it: any of them is wrapped.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+Norms = Literal["own", "shared"]
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm)
 
 
@@ -31,19 +33,22 @@ class MultiDomain(nn.Module):
     """(B, C, D, H, W), (B,) -> logits (B, K, D, H, W): each sample under the norms of its domain.
 
     One pass for each domain of the batch, so that no norm sees two modalities at once. Features
-    seen by hooks come one part for each domain, in the batch's order.
+    seen by hooks come one part for each domain, in the batch's order. With shared norms, what the
+    paper compares with, the whole batch is one pass and its statistics are of all modalities.
 
     Args:
-        net: its norm layers are replaced in place.
+        net: its norm layers are replaced in place, unless they are shared.
         domains: names; a sample's domain is the index of its name.
+        norms: "own" of each domain, or "shared" by all.
     """
 
-    def __init__(self, net: nn.Module, domains: Sequence[str]):
+    def __init__(self, net: nn.Module, domains: Sequence[str], norms: Norms = "own"):
         super().__init__()
         if not domains or len(set(domains)) != len(domains) or not all(domains):
             raise ValueError(f"domains are {list(domains)}; give each modality a name of its own.")
         self.domains = tuple(domains)
-        self.net = _with_domain_norms(net, len(domains))
+        self.norms = norms
+        self.net = _with_domain_norms(net, len(domains)) if norms == "own" else net
         self.taps = {name: f"net.{path}" for name, path in getattr(net, "taps", {}).items()}
         for limit in ("multiple", "minimum"):
             if hasattr(net, limit):
@@ -61,6 +66,8 @@ class MultiDomain(nn.Module):
                 f"the domains of {len(image)} samples are {domain.tolist()}; give one for each, "
                 "samples of a domain side by side."
             )
+        if self.norms == "shared":
+            return self.net(image)
         parts = []
         for index, part in zip(found, image.split(sizes), strict=True):
             self._activate(index)

@@ -147,6 +147,23 @@ def test_group_norms_are_by_domain_too():
     assert isinstance(net.specialise("mr")[1], nn.GroupNorm)
 
 
+def test_shared_norms_see_both_modalities_in_one_pass():
+    torch.manual_seed(0)
+    settings = NetworkConfig("unet", {"width": (4, 8)}, ("ct", "mr"), norms="shared")
+    net = build_network(settings, 1, 3).train()
+    plain = build_network(NetworkConfig("unet", {"width": (4, 8)}), 1, 3).train()
+    plain.load_state_dict(net.net.state_dict())
+    batch, domain = image(), torch.tensor([0, 0, 1, 1])
+    batch[2:] += 100  # the second modality's own mean shows in the first one's statistics
+    together = net(batch, domain)
+    assert torch.equal(together, plain(batch))
+    assert not torch.allclose(together[:2], net(batch[:2], domain[:2]))
+    assert count_parameters(net) == count_parameters(plain)
+    ct, mr = by_domain(net.eval()).values()
+    assert torch.equal(ct(batch), mr(batch))
+    assert type(ct) is type(plain)
+
+
 def test_a_network_of_one_domain_is_its_own_and_one_of_two_is_two():
     plain = build_network(NetworkConfig("unet", {"width": (4, 8)}), 1, 3)
     assert by_domain(plain) == {"": plain}
