@@ -55,6 +55,8 @@ class MultiDomain(nn.Module):
                 setattr(self, limit, getattr(net, limit))
 
     def forward(self, image: Tensor, domain: Tensor | None = None) -> Tensor:
+        if domain is None and len(self.domains) == 1:
+            domain = torch.zeros(len(image), dtype=torch.long)
         if domain is None:
             raise ValueError(
                 f"a network of the domains {', '.join(self.domains)} was given images without "

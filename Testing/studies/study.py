@@ -1,13 +1,16 @@
 """Run a study: every arm, fold and seed of its table, one after the other, stopped at any time.
 
     python Testing/studies/study.py few-labels --data Task04_Hippocampus --work runs
+    python Testing/studies/study.py ct-mr --data ct=Sarcoma/CT mr=Sarcoma/MR --work runs
     python Testing/studies/study.py few-labels --table
 
 A study is a TOML file beside this one. Each run is `distillseg train` and `distillseg evaluate`
 with the arm's settings; what it scored on each held-out case is kept in `results/<study>/`, a small
 file for each run, and a run that has one is not repeated. A run that was killed goes on from its
 last epoch when the command is given again. Guides, such as a teacher, are trained once for each
-fold. Table and picture are made from the kept results alone, by `study_table.py`.
+fold. Of several data sets, each structure is scored by data set ("ct Tumour"); an arm may train a
+network for each by itself. Table and picture are made from the kept results alone, by
+`study_table.py`.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from DistillSegLib.commands.train import read_domains
 from DistillSegLib.files import write_text
 from DistillSegLib.records import from_dict
 
@@ -35,6 +39,7 @@ except ModuleNotFoundError:  # Python 3.10
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 METRICS = ("dice", "hd95_mm", "nsd")
+Data = Mapping[str, Path]  # data set by domain; "" where there is one only
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,14 @@ class Arm:
     Attributes:
         title: what the row says.
         set: overrides of the study's recipe, as `--set` takes them; "{teacher}" becomes the
-            checkpoint of the guide of that name.
+            checkpoint of the guide of that name, and {domains} those of the run's data sets.
+        apart: whether each data set has a network of its own.
     """
 
     name: str
     title: str
     set: tuple[str, ...] = ()
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class Study:
     """What is compared with what.
 
     Attributes:
+        data: the organ or body part whose data set it is on, as the pictures name it.
         recipe: bundled, or a file beside the study's.
         baseline: the arm that the others are tested against.
         size: what is smaller here than it should be, and what holds for all runs; stands below the
@@ -80,6 +88,7 @@ class Study:
     baseline: str
     arms: tuple[Arm, ...]
     size: str
+    data: str = ""
     folds: tuple[int, ...] = (0,)
     seeds: tuple[int, ...] = (0, 1, 2)
     guides: dict[str, Guide] = field(default_factory=dict)
@@ -132,67 +141,105 @@ def recipe_path(name: str) -> Path | str:
     return HERE / name if name.endswith(".toml") else name
 
 
-def train_guides(study: Study, fold: int, data: Path, work: Path) -> dict[str, Path]:
+def words_of(data: Data) -> list[str]:
+    """Data sets as `--data` takes them."""
+    return [f"{domain}={path}" if domain else str(path) for domain, path in data.items()]
+
+
+def folder_of(study: Study, name: str, fold: int, work: Path) -> Path:
+    """The run of a guide; guides that are stages of one recipe share it."""
+    guide = study.guides[name]
+    form = (guide.recipe, guide.set)
+    first = next(n for n, other in study.guides.items() if (other.recipe, other.set) == form)
+    return work / f"{first}-f{fold}"
+
+
+def train_guides(study: Study, fold: int, data: Data, work: Path) -> dict[str, Path]:
     """The folders of the guides' runs, trained now unless they are."""
     folders = {}
     for name, guide in study.guides.items():
-        folder = folders[name] = work / f"{name}-f{fold}"
+        folder = folders[name] = folder_of(study, name, fold, work)
         if not (folder / guide.stage / f"{guide.role}.pt").is_file():
             sets = [f"split.fold={fold}", *guide.set]
-            options = ["--data", data, "--out", folder, "--resume", "--set", *sets]
+            options = ["--data", *words_of(data), "--out", folder, "--resume", "--set", *sets]
             command("train", recipe_path(guide.recipe), *options)
     return folders
 
 
-def train(study: Study, run: Run, data: Path, work: Path, extra: Sequence[str]) -> Path:
-    """The folder of the run, trained to its end."""
+def train(study: Study, run: Run, data: Data, out: Path, work: Path, extra: Sequence[str]) -> None:
+    """Train a run to its end, in `out`."""
     folders = train_guides(study, run.fold, data, work)
-    guides = study.guides
     known = {
-        name: folder / guides[name].stage / f"{guides[name].role}.pt"
+        name: folder / study.guides[name].stage / f"{study.guides[name].role}.pt"
         for name, folder in folders.items()
     }
+    known["domains"] = "[" + ",".join(f"'{domain}'" for domain in data) + "]"
     sets = [f"split.fold={run.fold}", f"seed={run.seed}", *extra]
     for setting in run.arm.set:
-        for name, path in known.items():
-            setting = setting.replace(f"{{{name}}}", str(path))
+        for name, value in known.items():
+            setting = setting.replace(f"{{{name}}}", str(value))
         sets.append(setting)
     caches = [folder / "cache" for folder in folders.values() if (folder / "cache").is_dir()]
-    out = work / study.name / run.name
-    options = ["--data", *(caches or [data])[:1], "--out", out, "--resume", "--set", *sets]
+    source = [caches[0]] if caches and len(data) == 1 else words_of(data)
+    options = ["--data", *source, "--out", out, "--resume", "--set", *sets]
     command("train", recipe_path(study.recipe), *options)
-    return out
 
 
-def collect(study: Study, run: Run, folder: Path, data: Path) -> dict[str, Any]:
-    """What is kept of a run: who was scored how, and what it cost."""
-    scores = folder / "scores.json"
-    command("evaluate", folder, "--stage", study.stage, "--data", data, "--json", scores)
+def collect(study: Study, run: Run, parts: Mapping[Path, Data]) -> dict[str, Any]:
+    """What is kept of a run: who was scored how, and what it cost.
+
+    Args:
+        parts: the folder of each network that the run trained -> the data sets it knows.
+    """
     cases: dict[str, dict[str, list]] = {}
-    for row in json.loads(scores.read_text(encoding="utf-8"))["cases"]:
-        values = [None if row[key] is None else round(row[key], 4) for key in METRICS]
-        cases.setdefault(row["case"], {})[row["structure"]] = values
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    stage = summary["stages"][study.stage]
+    stages, labelled = [], 0
+    for folder, data in parts.items():
+        for word in words_of(data):
+            scores = folder / "scores.json"
+            command("evaluate", folder, "--stage", study.stage, "--data", word, "--json", scores)
+            domain = word.partition("=")[0] + " " if "" not in data else ""
+            for row in json.loads(scores.read_text(encoding="utf-8"))["cases"]:
+                values = [None if row[key] is None else round(row[key], 4) for key in METRICS]
+                cases.setdefault(domain + row["case"], {})[domain + row["structure"]] = values
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        stages.append(summary["stages"][study.stage])
+        labelled += _labelled(summary["provenance"])
     return {
         "arm": run.arm.name,
         "fold": run.fold,
         "seed": run.seed,
         "set": list(run.arm.set),
-        "parameters": next(iter(stage["parameters"].values())),
-        "epochs": stage["epochs"],
-        "labelled_cases": summary["provenance"]["labelled_cases"],
-        "cpu_minutes": round(stage["cpu_seconds"] / 60, 2),
-        "minutes": round(stage["seconds"] / 60, 2),
+        "parameters": sum(next(iter(stage["parameters"].values())) for stage in stages),
+        "epochs": stages[0]["epochs"],
+        "labelled_cases": labelled,
+        "cpu_minutes": round(sum(stage["cpu_seconds"] for stage in stages) / 60, 2),
+        "minutes": round(sum(stage["seconds"] for stage in stages) / 60, 2),
         "machine": f"{platform.machine()}, {os.environ.get('OMP_NUM_THREADS', 'all')} threads",
         "metrics": list(METRICS),
         "cases": cases,
     }
 
 
+def _labelled(provenance: Mapping[str, Any]) -> int:
+    """Labelled cases of all data sets together."""
+    each = provenance.get("domains", {"": provenance})
+    return sum(one["labelled_cases"] for one in each.values())
+
+
+def do(study: Study, run: Run, data: Data, work: Path, extra: Sequence[str]) -> dict[str, Any]:
+    """Train and score one run."""
+    out = work / study.name / run.name
+    parts = {out: data}
+    if run.arm.apart:
+        parts = {out.with_name(f"{out.name}-{name}"): {name: data[name]} for name in data}
+    for folder, its in parts.items():
+        train(study, run, its, folder, work, extra)
+    return collect(study, run, parts)
+
+
 def work_off(
     study: Study,
-    data: Path,
+    data: Data,
     work: Path,
     extra: Sequence[str],
     minutes: float,
@@ -207,7 +254,7 @@ def work_off(
         if time.monotonic() - begun > 60 * minutes:
             return False
         print(f"{study.name}: {run.name}", flush=True)
-        kept = collect(study, run, train(study, run, data, work, extra), data)
+        kept = do(study, run, data, work, extra)
         write_text(path, json.dumps(kept, separators=(",", ":")) + "\n")
     return True
 
@@ -216,7 +263,7 @@ def main() -> None:
     """Run what is missing, or write the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("study", choices=sorted(path.stem for path in HERE.glob("*.toml")))
-    parser.add_argument("--data", type=Path, help="folder of the data set")
+    parser.add_argument("--data", nargs="+", metavar="[DOMAIN=]DIR", help="folder of the data set")
     parser.add_argument("--work", type=Path, default=Path("runs"), help="folder for the runs")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no run after so many")
     parser.add_argument("--set", nargs="*", default=[], help="of the machine, such as workers=0")
@@ -227,7 +274,8 @@ def main() -> None:
     if not options.table:
         if options.data is None:
             parser.error("give the data set with --data, or --table")
-        done = work_off(study, options.data, options.work, options.set, options.minutes)
+        data = read_domains(options.data)
+        done = work_off(study, data, options.work, options.set, options.minutes)
     if options.table or done:
         from study_table import publish
 

@@ -68,10 +68,11 @@ def read(study: Study, results: Path = RESULTS) -> dict[str, list[dict[str, Any]
 def row_of(title: str, runs: Sequence[Mapping[str, Any]]) -> Row:
     """An arm's numbers. A structure in neither mask counts nowhere; one missed has no HD95."""
     at = {name: index for index, name in enumerate(runs[0]["metrics"])}
-    structures = list(next(iter(runs[0]["cases"].values())))
+    structures = list(dict.fromkeys(s for case in runs[0]["cases"].values() for s in case))
 
     def values(run: Mapping[str, Any], metric: str, structure: str) -> list[float]:
-        every = (case[structure][at[metric]] for case in run["cases"].values())
+        scored = (case[structure] for case in run["cases"].values() if structure in case)
+        every = (scores[at[metric]] for scores in scored)
         return [value for value in every if value is not None]
 
     dice = {}

@@ -69,7 +69,8 @@ def small(tmp_path) -> studies.Study:
 def test_every_arm_of_every_study_makes_a_recipe(name):
     study = studies.load_study(name)
     for arm in study.arms:
-        sets = [re.sub(r"{\w+}", "x/y.pt", setting) for setting in arm.set]
+        named = [setting.replace("{domains}", "['ct']") for setting in arm.set]
+        sets = [re.sub(r"{\w+}", "x/y.pt", setting) for setting in named]
         recipe = load_recipe(studies.recipe_path(study.recipe), sets)
         assert study.stage in [stage.name for stage in recipe.stages]
         for stage in recipe.stages:
@@ -103,17 +104,17 @@ def test_a_study_runs_stops_and_goes_on(small, tmp_path):
     results = tmp_path / "results"
     data = write_decathlon(tmp_path / "data", cases=8)
     work = tmp_path / "work"
-    assert not studies.work_off(small, data, work, ["devices=1"], 0, results)
+    assert not studies.work_off(small, {"": data}, work, ["devices=1"], 0, results)
     first = small.seeds[:1]
     one = from_dict(studies.Study, json.loads(json.dumps(_plain(small))) | {"seeds": first})
-    assert studies.work_off(one, data, work, [], 99, results)
+    assert studies.work_off(one, {"": data}, work, [], 99, results)
     kept = sorted(path.name for path in (results / "small").iterdir())
     assert kept == ["maps-f0-s0.json", "none-f0-s0.json"]
     result = json.loads((results / "small" / "none-f0-s0.json").read_text())
     assert len(result["cases"]) == 2 and result["labelled_cases"] == 3
     assert all(len(scores["Ball"]) == 3 for scores in result["cases"].values())
     before = {path: path.stat().st_mtime_ns for path in results.rglob("*.json")}
-    assert studies.work_off(one, data, work, [], 99, results)  # nothing is left to do
+    assert studies.work_off(one, {"": data}, work, [], 99, results)  # nothing is left to do
     assert before == {p: p.stat().st_mtime_ns for p in results.rglob("*.json")}
     found = study_table.read(small, results)
     assert "2 of 4 runs are still to be done." in study_table.table(small, found)
@@ -134,6 +135,36 @@ def result(arm: str, seed: int, *dice: float) -> dict:
     }
     form = {"arm": arm, "fold": 0, "seed": seed, "parameters": 1234, "labelled_cases": 6}
     return form | {"cpu_minutes": 1.5, "metrics": ["dice", "hd95_mm", "nsd"], "cases": cases}
+
+
+def test_an_arm_may_train_each_modality_apart_or_all_together(tmp_path):
+    """Real training and evaluation of two data sets; each structure is scored by data set."""
+    recipe = SMALL.replace("plan.batch = 2", "plan.batch = 4").replace(
+        'network = "unet"', 'domains = ["ct", "mr"], network = "unet"'
+    )
+    (tmp_path / "two.toml").write_text(recipe.replace('"label" }', '"domain_label" }'))
+    arms = [
+        {"name": "apart", "title": "a network each", "apart": True},
+        {"name": "shared", "title": "one", "set": ["stages.student.trained.student.norms=shared"]},
+    ]
+    arms[0]["set"] = ["stages.student.trained.student.domains={domains}"]
+    form = {"name": "two", "title": "Two", "recipe": str(tmp_path / "two.toml"), "arms": arms}
+    form |= {"stage": "student", "baseline": "apart", "size": "Far too small.", "seeds": [0]}
+    study = from_dict(studies.Study, form)
+    data = {name: write_decathlon(tmp_path / name, cases=8) for name in ("ct", "mr")}
+    assert studies.work_off(study, data, tmp_path / "work", ["devices=1"], 99, tmp_path)
+    apart, shared = (
+        json.loads((tmp_path / "two" / f"{arm}-f0-s0.json").read_text())
+        for arm in ("apart", "shared")
+    )
+    assert apart["parameters"] == 2 * shared["parameters"]
+    assert apart["labelled_cases"] == shared["labelled_cases"] == 12
+    assert list(apart["cases"]) == list(shared["cases"])
+    assert [name.partition(" ")[0] for name in shared["cases"]] == ["ct", "ct", "mr", "mr"]
+    row = study_table.row_of("one", [shared])
+    assert list(row.dice) == ["ct Ball", "ct Tail", "mr Ball", "mr Tail"]
+    mr = [scores["mr Ball"][0] for scores in shared["cases"].values() if "mr Ball" in scores]
+    assert row.dice["mr Ball"][0] == pytest.approx(np.mean(mr))
 
 
 def test_the_table_says_what_the_results_hold(small):
