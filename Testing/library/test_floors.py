@@ -36,7 +36,7 @@ FLOORS = [
         "passes",
         "runtime",
     },  # 2: what is run, and on what
-    {"estimates", "inference"},  # 3
+    {"estimates", "inference", "ranking"},  # 3
     {"batch_table"},  # 4: what is done with results
     {"batch_case"},
     {"cluster_worker"},
