@@ -42,6 +42,7 @@ __all__ = [
     "published_packages",
     "remove_package",
     "resources",
+    "sample_of",
 ]
 
 TIMEOUT_SECONDS = 30
@@ -115,6 +116,13 @@ def _listed(path: Path) -> Listed:
     except PackageError as problem:
         return Listed(path.name.removesuffix(SUFFIX), "", "", path, bundled, str(problem))
     return Listed(manifest.id, manifest.version, manifest.title, path, bundled)
+
+
+def sample_of(package: ModelPackage) -> Path | None:
+    """The bundled image of a model's part of the body, to try it on; None where there is none."""
+    part = package.manifest.scope.body_part.casefold().replace(" ", "-")
+    path = resources() / "Samples" / f"{part}-mean.nii.gz"
+    return path if path.is_file() else None
 
 
 def published_packages() -> tuple[Published, ...]:

@@ -20,7 +20,9 @@ from DistillSegLib.benchmark.scaling import measure_scale
 from DistillSegLib.benchmark.students import STUDENTS, TITLES
 from DistillSegLib.benchmark.subject import FULL, QUICK, Setup
 from DistillSegLib.benchmark.summary import in_memory_medians, medians
-from DistillSegLib.errors import DistillSegError
+from DistillSegLib.catalogue import sample_of
+from DistillSegLib.errors import DistillSegError, PackageError
+from DistillSegLib.package import load_package
 from DistillSegLib.places import resources
 
 PEERS = tuple(peers.NEEDS)
@@ -34,7 +36,8 @@ class Request:
 
     Attributes:
         images: files; packages: ids or files that are run on each of them. Without both, the
-            bundled packages are run on the bundled sample, the untrained networks on the phantom.
+            bundled packages are run each on the sample of its organ, the untrained networks on the
+            phantom.
         engines: of our pipeline.
         against: some of `PEERS`, run on the phantom.
         threads: for every pipeline.
@@ -154,22 +157,33 @@ def run_study(
 
 
 def _files(request: Request, folder: Path) -> list[tuple[dict[str, Any], list[Row]]]:
-    """Packages on images: those given, or what is bundled."""
+    """Packages on images: those given, or what is bundled, each model on its organ's sample."""
     if request.against and not (request.images or request.packages):
         return []
-    sample = resources() / "Samples" / "hippocampus-mean.nii.gz"
-    images = [Path(image) for image in request.images] or [sample]
     bundled = sorted((resources() / "Models").glob("*.distillseg"))
     packages = request.packages or [str(path) for path in bundled]
+    images = {Path(image): packages for image in request.images}
+    if not images:
+        for package in packages:
+            images.setdefault(_sample(package), []).append(package)
     subjects = []
-    for image in images:
+    for image, shown in images.items():
         rows = [
             _lean(_short(package), package, engine, image, folder)
-            for package in packages
+            for package in shown
             for engine in request.engines
         ]
         subjects.append(({"name": image.name, "kind": "image"}, rows))
     return subjects
+
+
+def _sample(package: str) -> Path:
+    """The bundled image for a package; one that cannot be read fails later, in its row."""
+    try:
+        found = sample_of(load_package(package))
+    except PackageError:
+        found = None
+    return found or resources() / "Samples" / "hippocampus-mean.nii.gz"
 
 
 def _phantom(

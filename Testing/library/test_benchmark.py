@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from DistillSegLib.benchmark.scaling import SIZES, _too_large, expected_bytes
 from DistillSegLib.benchmark.subject import CLASSES, FULL, PARTS, phantom
 from DistillSegLib.benchmark.summary import growth, medians, ratios, slope
 from DistillSegLib.cli import main
+from DistillSegLib.package import load_package
 from Testing import models
 from Testing.studies import hardware_table
 
@@ -262,6 +264,20 @@ def test_the_command_shows_growth(folder, capsys):
     result = json.loads((folder / "a.json").read_text(encoding="utf-8"))
     assert [step["shape"] for step in result["scale"]] == [[24, 48, 48], [32, 64, 64], [48, 96, 96]]
     assert "power" in tables(result)[-1].notes[1]
+
+
+def test_each_model_runs_on_the_sample_of_its_organ(folder):
+    scope = replace(load_package("threshold.distillseg").manifest.scope, body_part="left ventricle")
+    models.write_tiny_package(folder / "heart.distillseg", scope=scope)
+    packages = ("heart.distillseg", "hippocampus-fast", "threshold.distillseg")
+    run_on = {
+        subject["name"]: [row.model for row in rows]
+        for subject, rows in study._files(study.Request(packages=packages), folder)
+    }
+    assert run_on == {
+        "left-ventricle-mean.nii.gz": ["heart"],
+        "hippocampus-mean.nii.gz": ["hippocampus-fast", "threshold"],  # one of no known organ
+    }
 
 
 @pytest.mark.parametrize(

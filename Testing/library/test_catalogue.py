@@ -6,12 +6,13 @@ import functools
 import hashlib
 import http.server
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from DistillSegLib import catalogue, install_package, list_packages, load_package, places
-from DistillSegLib.catalogue import Published, published_packages, remove_package
+from DistillSegLib.catalogue import Published, published_packages, remove_package, sample_of
 from DistillSegLib.errors import Cancelled, PackageError
 from Testing.models import write_tiny_package
 
@@ -242,3 +243,19 @@ def test_published_packages_are_read_from_the_catalogue():
         file.write_text(bad)
         with pytest.raises(PackageError):
             published_packages()
+
+
+def test_the_sample_of_a_model_is_the_one_of_its_part_of_the_body(tmp_path):
+    package = load_package(write_tiny_package(tmp_path / "a.distillseg"))
+
+    def part(name: str):
+        scope = replace(package.manifest.scope, body_part=name)
+        return replace(package, manifest=replace(package.manifest, scope=scope))
+
+    folder = places.resources() / "Samples"
+    folder.mkdir()
+    left = folder / "left-ventricle-mean.nii.gz"
+    left.write_bytes(b"")
+    assert sample_of(part("Left ventricle")) == left
+    assert sample_of(part("ventricle")) is None
+    assert sample_of(part("")) is None
