@@ -52,16 +52,18 @@ class DistillSeg(ScriptedLoadableModule):
         )
         parent.helpText += self.getDefaultModuleDocumentationLink()
         parent.acknowledgementText = _(
-            "The bundled models and the sample rest on Task04 Hippocampus of the Medical "
-            "Segmentation Decathlon (Antonelli et al., Nature Communications 13, 4128, 2022; "
-            "Vanderbilt University Medical Center; CC BY-SA 4.0). Each model's card names its data."
+            "The models and the sample of the hippocampus rest on Task04 Hippocampus of the "
+            "Medical Segmentation Decathlon (Antonelli et al., Nature Communications 13, 4128, "
+            "2022; Vanderbilt University Medical Center; CC BY-SA 4.0), the heart's sample on the "
+            "Sunnybrook Cardiac Data (Radau et al., MIDAS Journal, 2009; CC0). Each model's card "
+            "names its data."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
         slicer.app.connect("startupCompleted()", registerLayout)
 
 
 def registerSampleData():
-    """Offer the bundled sample in the module Sample Data; it is a file of the extension."""
+    """Offer the bundled samples in the module Sample Data; they are files of the extension."""
     import hashlib
 
     import SampleData
@@ -69,15 +71,16 @@ def registerSampleData():
     findLibrary()
     from DistillSegLib.places import resources
 
-    path = resources() / "Samples" / "hippocampus-mean.nii.gz"
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category="DistillSeg",
-        sampleName="DistillSegHippocampus",
-        uris=path.as_uri(),
-        fileNames=path.name,
-        checksums="SHA256:" + hashlib.sha256(path.read_bytes()).hexdigest(),
-        nodeNames="Hippocampus sample",
-    )
+    for path in sorted((resources() / "Samples").glob("*-mean.nii.gz")):
+        part = path.name.removesuffix("-mean.nii.gz").replace("-", " ")
+        SampleData.SampleDataLogic.registerCustomSampleDataSource(
+            category="DistillSeg",
+            sampleName="DistillSeg" + part.title().replace(" ", ""),
+            uris=path.as_uri(),
+            fileNames=path.name,
+            checksums="SHA256:" + hashlib.sha256(path.read_bytes()).hexdigest(),
+            nodeNames=f"{part.capitalize()} sample",
+        )
 
 
 def registerLayout():

@@ -431,5 +431,9 @@ class ModuleTest(LogicCase):
         except ImportError:
             self.skipTest("the module Sample Data is not here")
         DistillSeg.registerSampleData()
-        node = SampleData.SampleDataLogic().downloadSample("DistillSegHippocampus")
-        self.assertEqual(slicer.util.arrayFromVolume(node).shape, (36, 50, 35))
+        for name, shape in (
+            ("DistillSegHippocampus", (36, 50, 35)),
+            ("DistillSegLeftVentricle", (9, 208, 208)),
+        ):
+            node = SampleData.SampleDataLogic().downloadSample(name)
+            self.assertEqual(slicer.util.arrayFromVolume(node).shape, shape)
