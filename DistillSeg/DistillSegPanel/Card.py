@@ -4,7 +4,7 @@ from html import escape
 
 from slicer.i18n import tr as _
 
-from DistillSegPanel.ModelTexts import sameTest, scoresOf
+from DistillSegLib.ranking import same_test, scores_of
 
 METRICS = (("dice", "{:.3f}"), ("hd95_mm", "{:.2f}"), ("nsd", "{:.3f}"))
 
@@ -47,7 +47,7 @@ def _accuracy(package, packages):
     if test is None:
         text = _("No test on held-out cases is recorded. Check every result.")
         return f"<h4>{escape(_('Accuracy'))}</h4><p>{escape(text)}</p>"
-    shown = [package, *sameTest(package, packages)]
+    shown = [package, *same_test(package, packages)]
     heads = (_("Structure"), _("Dice"), _("HD95 (mm)"), _("Surface Dice"))
     rows = "".join(f"<th align='left'>{escape(head)}</th>" for head in heads)
     body = f"<tr>{rows}</tr>"
@@ -65,7 +65,7 @@ def _accuracy(package, packages):
 
 
 def _scoreRows(manifest):
-    found = [(scoresOf(manifest, metric), form) for metric, form in METRICS]
+    found = [(scores_of(manifest, metric), form) for metric, form in METRICS]
     rows = ""
     for label in manifest.labels:
         numbers = (form.format(s[label.name]) if label.name in s else "–" for s, form in found)

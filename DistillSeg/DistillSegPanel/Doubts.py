@@ -18,6 +18,7 @@ from DistillSegLib.scope import (
 from DistillSegPanel.Calls import checkScope, estimateFor, sizeText
 from DistillSegPanel.Nodes import (
     NodeError,
+    checkVolume,
     fieldOfViewMm,
     gridFromVolume,
     modalityOf,
@@ -77,6 +78,15 @@ def likelyModality(volumeNode):
         return modality[:2]
     values = percentilesOf(volumeNode)
     return "CT" if values is not None and values[0] <= HOUNSFIELD_BELOW else ""
+
+
+def measuredOf(volumeNode):
+    """A volume as the library measures images; None where it cannot be segmented as it is."""
+    try:
+        checkVolume(volumeNode)
+        return _whole((volumeNode,))
+    except NodeError:
+        return None
 
 
 def percentilesOf(volumeNode):

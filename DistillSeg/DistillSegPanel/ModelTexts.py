@@ -5,6 +5,7 @@ from math import prod
 from slicer.i18n import tr as _
 
 from DistillSegLib.estimates import estimate, known_speed
+from DistillSegLib.ranking import mean_dice, reference_of, same_test
 from DistillSegPanel.Synonyms import withSynonyms
 
 MOST_NAMES = 4  # structures that a row names
@@ -72,48 +73,17 @@ def sizeText(path):
 
 
 def accuracyTexts(package, others=()):
-    """The mean Dice over structures, where it was tested, and that of the largest model beside."""
-    dice = _meanDice(package)
+    """The mean Dice over structures, where it was tested, and beside it that of its reference."""
+    dice = mean_dice(package.manifest)
     if dice is None:
         return ()
-    largest = max(sameTest(package, others), key=_parameters, default=package)
-    if _parameters(largest) <= _parameters(package):
+    large = reference_of(package, same_test(package, others))
+    reference = mean_dice(large.manifest) if large is not None else None
+    if reference is None:
         return (_("Dice {dice:.2f}").format(dice=dice),)
-    reference = _meanDice(largest)
     return (
         _("Dice {dice:.2f} (reference {reference:.2f})").format(dice=dice, reference=reference),
     )
-
-
-def sameTest(package, packages):
-    """Other packages that were tested on the same cases for the same structures."""
-    test = package.manifest.test
-    names = [label.name for label in package.manifest.labels]
-    return [
-        other
-        for other in packages
-        if other.manifest.name != package.manifest.name
-        and test is not None
-        and other.manifest.test is not None
-        and other.manifest.test.description == test.description
-        and other.manifest.test.cases == test.cases
-        and [label.name for label in other.manifest.labels] == names
-    ]
-
-
-def _meanDice(package):
-    found = scoresOf(package.manifest, "dice")
-    return sum(found.values()) / len(found) if found else None
-
-
-def _parameters(package):
-    return package.variant().parameters
-
-
-def scoresOf(manifest, metric):
-    """Structure -> mean of a metric on held-out cases."""
-    scores = manifest.test.scores if manifest.test is not None else ()
-    return {s.structure: s.mean for s in scores if s.metric == metric and s.mean is not None}
 
 
 def searchText(entry):

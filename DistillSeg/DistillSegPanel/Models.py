@@ -6,10 +6,12 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from DistillSegLib.places import resources
+from DistillSegLib.catalogue import sample_of
+from DistillSegLib.ranking import recommended
 from DistillSegPanel.Card import cardHtml
-from DistillSegPanel.Doubts import likelyModality
+from DistillSegPanel.Doubts import likelyModality, measuredOf
 from DistillSegPanel.ModelIcon import iconOf
+from DistillSegPanel.ModelList import modelOf
 from DistillSegPanel.ModelTexts import rowText, searchText
 from DistillSegPanel.PackageDrop import PackageDrop
 from DistillSegPanel.Packages import Packages
@@ -154,8 +156,11 @@ class Models:
 
     def onSample(self, _checked=False):
         """Load the sample and choose it."""
-        node = slicer.util.loadVolume(str(sampleFor(self.selected())))
-        node.SetName(slicer.mrmlScene.GenerateUniqueName(_("Hippocampus sample")))
+        package = self.selected().package
+        node = slicer.util.loadVolume(str(sample_of(package)))
+        part = package.manifest.scope.body_part.capitalize()
+        name = _("{part} sample").format(part=part)
+        node.SetName(slicer.mrmlScene.GenerateUniqueName(name))
         self.panel.segment.inputs.choose(node)
 
     def onAdd(self, _checked=False):
@@ -265,7 +270,7 @@ class Models:
             if html != self._card:
                 self._card = html
                 ui.cardBrowser.setHtml(html)
-        sample = sampleFor(entry)
+        sample = sample_of(package) if package is not None else None
         ui.sampleButton.enabled = sample is not None and not self.panel.busy
         if sample is None:
             ui.sampleButton.toolTip = _("No sample comes with DistillSeg for this model.")
@@ -294,20 +299,11 @@ class Models:
 
 
 def defaultModel(packages, volumeNode):
-    """The smallest model for the modality of a volume, "id@version"; empty where none is."""
+    """The model that the library recommends for a volume, "id@version"; empty where none is."""
     modality = likelyModality(volumeNode)
-    fitting = {m: p for m, p in packages.items() if p.manifest.modality[:2] == modality}
-    choice = fitting or packages
-    return min(choice, key=lambda m: choice[m].variant().size_bytes, default="")
-
-
-def sampleFor(entry):
-    """The bundled sample of a model's part of the body, or None."""
-    if entry is None or entry.package is None:
-        return None
-    part = entry.package.manifest.scope.body_part.casefold().replace(" ", "-")
-    samples = sorted((resources() / "Samples").glob("*.nii.gz"))
-    return next((path for path in samples if part and part in path.name), None)
+    fitting = [p for p in packages.values() if p.manifest.modality[:2] == modality]
+    package = recommended(fitting or packages.values(), measuredOf(volumeNode))
+    return modelOf(package) if package is not None else ""
 
 
 def _allows(box, value):

@@ -1,7 +1,6 @@
 """The large model that stands behind a fast one, so that one click can run it beside.
 
-A package does not name its teacher; the reference is the largest other model at hand for the same
-structures. Main thread only.
+Main thread only.
 """
 
 from dataclasses import replace
@@ -9,6 +8,7 @@ from dataclasses import replace
 from slicer.i18n import tr as _
 
 from DistillSegLib.errors import PackageError
+from DistillSegLib.ranking import reference_of
 from DistillSegPanel import Outputs, Preflight
 from DistillSegPanel.Calls import Call
 from DistillSegPanel.ModelList import modelOf
@@ -17,11 +17,7 @@ from DistillSegPanel.ModelList import modelOf
 def referenceFor(models, model):
     """The reference of "id@version" among packages by that name; None if none is larger."""
     package = models.get(model)
-    if package is None:
-        return None
-    others = [each for each in models.values() if _compares(each, package)]
-    larger = [each for each in others if _size(each) > _size(package)]
-    return max(larger, key=_size, default=None)
+    return reference_of(package, models.values()) if package is not None else None
 
 
 def othersFor(models, model):
@@ -69,14 +65,3 @@ def _shares(package, other):
     a, b = package.manifest, other.manifest
     names = [{label.name.casefold() for label in each.labels} for each in (a, b)]
     return a.id != b.id and a.channels == b.channels and bool(names[0] & names[1])
-
-
-def _compares(package, other):
-    """Whether two models name the same structures on the same kind of images."""
-    a, b = package.manifest, other.manifest
-    names = [sorted(label.name.casefold() for label in each.labels) for each in (a, b)]
-    return a.id != b.id and a.channels == b.channels and names[0] == names[1]
-
-
-def _size(package):
-    return package.variant().parameters

@@ -16,6 +16,7 @@ GROUPS = (
     ("spleen", "splenic", "abdomen"),
     ("pancreas", "pancreatic", "abdomen"),
     ("heart", "cardiac", "ventricle", "atrium", "myocardium", "chest", "thorax"),
+    ("left ventricle", "right ventricle", "heart", "cardiac", "cine", "chest", "thorax"),
     ("lung", "pulmonary", "chest", "thorax"),
     ("vertebra", "spine", "spinal", "back"),
     ("bone", "skeleton", "osseous"),

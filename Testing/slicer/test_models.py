@@ -15,9 +15,11 @@ from DistillSegPanel.ModelTexts import structuresText
 from PanelCase import FAST, REFERENCE, PanelCase, needsEngine
 
 from DistillSegLib.catalogue import list_packages
+from DistillSegLib.images import read_image
 from DistillSegLib.labels import label_table
 from DistillSegLib.package import load_package, write_package
 from DistillSegLib.places import resources
+from DistillSegLib.scope import measure, scope_of
 
 PACKAGE = resources() / "Models" / "hippocampus-fast-1.0.0.distillseg"
 
@@ -31,21 +33,52 @@ class ModelsCase(PanelCase):
         self.ui.bodyPartBox.setCurrentIndex(0)
         self.ui.cardButton.checked = False
         self.panel.changed()
+        self.bundled = len(self.rows())
 
     def rows(self):
         return [self.ui.modelsList.item(n).text() for n in range(self.ui.modelsList.count)]
 
-    def added(self, *, card="A card.", **changes):
-        """A package file made of the bundled one."""
+    def numberOf(self, model):
+        """The row of a model in the list."""
+        return [entry.model for entry in self.panel.models.shown].index(model)
+
+    def row(self, model):
+        """The text of a model in the list."""
+        return self.rows()[self.numberOf(model)]
+
+    def select(self, model):
+        """Click on a model in the list."""
+        self.ui.modelsList.setCurrentRow(self.numberOf(model))
+
+    def heart(self):
+        """The mean short-axis stack."""
+        return slicer.util.loadVolume(str(resources() / "Samples" / "left-ventricle-mean.nii.gz"))
+
+    def addHeart(self, name="ventricle", **changes):
+        """A model for short-axis stacks, which calls what it finds left ventricle."""
+        images = [read_image(resources() / "Samples" / "left-ventricle-mean.nii.gz")]
+        scope = scope_of(
+            [measure(images, orientation="LPS")],
+            description="short-axis stacks",
+            body_part="left ventricle",
+        )
+        labels = label_table({1: "Left ventricle, cavity", 2: "Left ventricle, muscle"})
+        texts = {"title": "Ventricle", "description": "Finds the left ventricle."}
+        self.addFile(name, **{"scope": scope, "labels": labels, "test": None} | texts | changes)
+
+    def added(self, *, card="A card.", model=b"", **changes):
+        """A package file made of the bundled one; `model` stands for its ONNX file."""
         package = load_package(PACKAGE)
         variant = package.variant()
         window, logits = package.check_window(variant)
+        model = model or package.model_bytes(variant)
+        changes["variants"] = (replace(variant, size_bytes=len(model)),)
         path = self.home / "added.distillseg"
         write_package(
             path,
             replace(package.manifest, **changes),
             card=card,
-            models={variant.file: package.model_bytes(variant)},
+            models={variant.file: model},
             window=window,
             logits={variant.name: logits},
         )
@@ -95,57 +128,89 @@ class ModelsCase(PanelCase):
 
 
 class ListTest(ModelsCase):
-    def test_the_smallest_model_is_chosen_when_the_module_opens(self):
+    def test_the_fast_model_is_chosen_when_the_module_opens(self):
         self.assertEqual(self.panel.parameters.model, FAST)
-        self.assertEqual(self.ui.modelsList.currentRow, 0)
+        self.assertEqual(self.ui.modelsList.currentRow, self.numberOf(FAST))
+
+    def test_a_smaller_model_is_the_default_only_if_it_is_nearly_as_good(self):
+        for below, expected in ((0.02, FAST), (0.0, "hippocampus-small@1.0.0")):
+            self.panel.parameters.model = ""
+            test = self.scoredBelow(below)
+            self.addFile("hippocampus-small", model=b"few bytes", test=test)
+            self.leaveModule()
+            self.openModule("DistillSeg")
+            self.assertEqual(self.panel.parameters.model, expected)
+
+    def scoredBelow(self, below):
+        """The fast model's test with a lower Dice."""
+        test = load_package(PACKAGE).manifest.test
+        scores = [replace(s, mean=s.mean - below * (s.metric == "dice")) for s in test.scores]
+        return replace(test, scores=tuple(scores))
 
     def test_a_row_says_what_is_found_and_what_it_costs(self):
-        title, what, cost = self.rows()[0].split("\n")
+        title, what, cost = self.row(FAST).split("\n")
         self.assertEqual(title, "Hippocampus, fast")
         self.assertEqual(what, "Hippocampus (anterior, posterior) · MR · 1 mm")
         self.assertRegex(cost, r"^≈ \d+\.\d s · 1\.2 MB · Dice 0\.88 \(reference 0\.89\)$")
-        self.assertTrue(self.rows()[1].endswith("Dice 0.89"))
-        icon = self.ui.modelsList.item(0).icon()
+        self.assertTrue(self.row(REFERENCE).endswith("Dice 0.89"))
+        icon = self.ui.modelsList.item(self.numberOf(FAST)).icon()
         self.assertEqual(icon.pixmap(72, 72).width(), 72)
 
     @needsEngine
     def test_after_a_run_the_seconds_are_those_of_this_computer(self):
         self.choose()
         self.segment()
-        self.assertRegex(self.rows()[0], r"\n\d+\.\d s here · ")
+        self.assertRegex(self.row(FAST), r"\n\d+\.\d s here · ")
 
     def test_a_click_on_a_row_chooses(self):
-        self.ui.modelsList.setCurrentRow(1)
+        self.select(REFERENCE)
         self.assertEqual(self.panel.parameters.model, REFERENCE)
 
     def test_words_are_searched_everywhere(self):
-        for words, count in (
-            ("", 2),
-            ("reference", 2),  # the fast one names what it was distilled from
-            ("posterior HIPPO", 2),
-            ("mr 5366008", 2),  # SNOMED CT's code of the structure
-            ("large network", 1),
-            ("liver", 0),
-            ("temporal lobe", 2),  # what holds the structure
-            ("brain mri", 2),
-            ("kidney", 0),
+        self.addHeart()
+        fast, large, heart = FAST, REFERENCE, "ventricle@1.0.0"
+        every = {fast, large, heart}
+        for words, expected in (
+            ("", every),
+            ("reference hippocampus", {fast, large}),  # the fast one names its teacher
+            ("posterior HIPPO", {fast, large}),
+            ("mr 5366008", {fast, large}),  # SNOMED CT's code of the structure
+            ("large network", {large}),
+            ("liver", set()),
+            ("temporal lobe", {fast, large}),  # what holds the structure
+            ("brain mri", {fast, large}),
+            ("kidney", set()),
+            ("heart", {heart}),
+            ("cardiac cine", {heart}),
         ):
             with self.subTest(words):
                 self.ui.searchBox.text = words
-                self.assertEqual(len(self.rows()), count, words)
+                self.assertEqual(self.models() & every, expected, words)
         self.ui.searchBox.text = ""
-        self.assertEqual(len(self.rows()), 2)
+        self.assertEqual(len(self.rows()), self.bundled + 1)
+
+    def models(self):
+        return {entry.model for entry in self.panel.models.shown}
 
     def test_filters_show_what_fits(self):
         self.assertEqual(self.ui.modalityBox.itemText(0), "Any modality")
-        self.ui.modalityBox.setCurrentIndex(1)
+        self.addHeart(modality="CT")
+        self.ui.modalityBox.setCurrentText("MR")
         self.panel.models.onFilter()
-        self.assertEqual(len(self.rows()), 2)
-        self.assertEqual(self.ui.bodyPartBox.itemText(1), "hippocampus")
+        self.assertEqual(len(self.rows()), self.bundled)
+        self.ui.modalityBox.setCurrentIndex(0)
+        for part, model, other in (
+            ("left ventricle", "ventricle@1.0.0", FAST),
+            ("hippocampus", FAST, "ventricle@1.0.0"),
+        ):
+            self.ui.bodyPartBox.setCurrentText(part)
+            self.panel.models.onFilter()
+            self.assertIn(model, self.models())
+            self.assertNotIn(other, self.models())
 
     def test_a_filter_that_hides_models_says_so_and_is_taken_away_with_one_click(self):
         self.addFile("mine", modality="CT", title="Of the liver")
-        self.assertEqual(len(self.rows()), 3)
+        self.assertEqual(len(self.rows()), self.bundled + 1)
         self.assertFalse(self.ui.filterLabel.isVisibleTo(self.panel.widget))
         self.panel.parameters.inputVolume = self.ct()
         self.settle()
@@ -154,10 +219,10 @@ class ListTest(ModelsCase):
         self.assertIn("Only models for CT", self.ui.filterLabel.text)
         self.screenshot("models-filtered")
         self.ui.filterLabel.linkActivated.emit("all")
-        self.assertEqual(len(self.rows()), 3)
+        self.assertEqual(len(self.rows()), self.bundled + 1)
         self.assertFalse(self.ui.filterLabel.isVisibleTo(self.panel.widget))
         self.panel.changed()
-        self.assertEqual(len(self.rows()), 3)  # and it does not come back
+        self.assertEqual(len(self.rows()), self.bundled + 1)  # and it does not come back
 
     def test_the_automatic_filter_follows_the_volume_and_the_user_s_stays(self):
         self.addFile("mine", modality="CT", title="Of the liver")
@@ -182,23 +247,36 @@ class ListTest(ModelsCase):
             self.panel.parameters.inputVolume = volume
             self.settle()
             self.assertEqual(self.panel.parameters.model, model)
-        self.ui.modelsList.setCurrentRow(1)
+        self.select(REFERENCE)
         self.panel.parameters.inputVolume = ct
         self.settle()
         self.assertEqual(self.panel.parameters.model, REFERENCE)
+
+    def test_a_stack_of_the_heart_gets_a_model_of_the_heart(self):
+        self.addHeart()
+        self.assertEqual(self.panel.parameters.model, FAST)
+        for volume, part in ((self.heart(), "left ventricle"), (self.sample(), "hippocampus")):
+            self.panel.parameters.inputVolume = volume
+            self.settle()
+            package = self.panel.modelList.find(self.panel.parameters.model)
+            self.assertEqual(package.manifest.scope.body_part, part)
+            self.assertEqual(
+                self.ui.modelsList.currentRow, self.numberOf(self.panel.parameters.model)
+            )
+            self.assertTrue(self.panel.segment.ui.segmentButton.enabled, self.panel.said)
 
     def test_a_search_without_a_model_says_so(self):
         self.ui.searchBox.text = "nothing like it"
         self.assertIn("No model fits", self.ui.filterLabel.text)
         self.ui.filterLabel.linkActivated.emit("all")
-        self.assertEqual((self.ui.searchBox.text, len(self.rows())), ("", 2))
+        self.assertEqual((self.ui.searchBox.text, len(self.rows())), ("", self.bundled))
 
     def test_a_filtered_list_keeps_the_choice(self):
         self.ui.searchBox.text = "nothing like it"
         self.assertEqual(self.rows(), [])
         self.assertEqual(self.panel.parameters.model, FAST)
         self.ui.searchBox.text = ""
-        self.assertEqual(self.ui.modelsList.currentRow, 0)
+        self.assertEqual(self.ui.modelsList.currentRow, self.numberOf(FAST))
 
     def test_many_structures_are_counted(self):
         manifest = load_package(PACKAGE).manifest
@@ -245,6 +323,23 @@ class SampleTest(ModelsCase):
         self.assertEqual(node.GetName(), "Hippocampus sample")
         self.assertTrue(self.panel.segment.ui.segmentButton.enabled, self.panel.said)
 
+    def test_the_sample_is_that_of_the_model_s_part_of_the_body(self):
+        self.addHeart()
+        self.select("ventricle@1.0.0")
+        self.ui.sampleButton.click()
+        self.settle()
+        node = self.panel.parameters.inputVolume
+        self.assertEqual(node.GetName(), "Left ventricle sample")
+        self.assertEqual(node.GetImageData().GetDimensions(), (208, 208, 9))
+        self.assertEqual(self.panel.parameters.model, "ventricle@1.0.0")
+
+    def test_a_model_of_another_part_has_no_sample(self):
+        scope = load_package(PACKAGE).manifest.scope
+        self.addHeart(scope=replace(scope, body_part="ventricle"))
+        self.select("ventricle@1.0.0")
+        self.assertFalse(self.ui.sampleButton.enabled)
+        self.assertIn("No sample", self.ui.sampleButton.toolTip)
+
 
 @needsEngine
 class PackagesTest(ModelsCase):
@@ -252,13 +347,13 @@ class PackagesTest(ModelsCase):
         self.add(self.added(id="hippocampus-mine", title="Mine"))
         self.assertEqual(self.panel.parameters.model, "hippocampus-mine@1.0.0")
         self.assertIn("'Mine' was added", self.panel.said)
-        self.assertEqual(len(self.rows()), 3)
+        self.assertEqual(len(self.rows()), self.bundled + 1)
         self.assertTrue(self.ui.removeButton.enabled)
         self.screenshot("models-added")
         self.remove(agree=False)
-        self.assertEqual(len(self.rows()), 3)
+        self.assertEqual(len(self.rows()), self.bundled + 1)
         self.remove()
-        self.assertEqual(len(self.rows()), 2)
+        self.assertEqual(len(self.rows()), self.bundled)
         self.assertNotIn("hippocampus-mine", [each.id for each in list_packages()])
         self.assertFalse(self.panel.segment.ui.segmentButton.enabled)
 
@@ -272,7 +367,7 @@ class PackagesTest(ModelsCase):
         image = self.home / "image.nrrd"
         for paths in ((image,), (package, image), ()):
             self.assertFalse(self.drop(*paths))
-        self.assertEqual(len(self.rows()), 2)
+        self.assertEqual(len(self.rows()), self.bundled)
 
     def test_bundled_models_cannot_be_removed(self):
         self.assertFalse(self.ui.removeButton.enabled)
@@ -285,7 +380,7 @@ class PackagesTest(ModelsCase):
         path.write_bytes(data)
         self.add(path)
         self.assertIn("damaged", self.panel.said)
-        self.assertEqual(len(self.rows()), 2)
+        self.assertEqual(len(self.rows()), self.bundled)
 
     def test_any_other_file_is_refused_with_its_sentence(self):
         path = self.home / "notes.distillseg"
@@ -299,15 +394,15 @@ class PackagesTest(ModelsCase):
         folder.mkdir(parents=True)
         Path(folder, "broken-1.0.0.distillseg").write_bytes(PACKAGE.read_bytes()[:5000])
         self.panel.changed()
-        self.assertEqual(len(self.rows()), 3)
-        self.assertIn("cannot be used", self.rows()[2])
-        self.ui.modelsList.setCurrentRow(2)
+        self.assertEqual(len(self.rows()), self.bundled + 1)
+        self.assertIn("cannot be used", self.rows()[-1])
+        self.ui.modelsList.setCurrentRow(self.bundled)
         self.assertIn("broken-1.0.0", self.panel.said)
         self.assertEqual(self.panel.parameters.model, FAST)
         self.settle()
         self.screenshot("models-broken")
         self.remove()
-        self.assertEqual(len(self.rows()), 2)
+        self.assertEqual(len(self.rows()), self.bundled)
 
     def test_a_model_without_a_licence_says_so(self):
         self.add(self.added(id="free", title="Free", licence=""))

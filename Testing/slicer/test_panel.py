@@ -17,13 +17,15 @@ from DistillSegPanel.SupportText import supportText
 from PanelCase import FAST, REFERENCE, PanelCase, needsEngine
 
 import DistillSeg
+from DistillSegLib.catalogue import list_packages
 from DistillSegLib.places import resources
 
 
 class FrameTest(PanelCase):
     def test_the_header_says_what_is_ready(self):
         text = self.panel.ui.engineLabel.text
-        for words in ("Ready", "2 models", "onnxruntime", "thread", "works offline"):
+        count = f"{len(list_packages())} models"
+        for words in ("Ready", count, "onnxruntime", "thread", "works offline"):
             self.assertIn(words, text)
 
     @needsEngine
@@ -302,7 +304,8 @@ class SavedTest(PanelCase):
         self.assertEqual(ui.roiSelector.currentNode().GetName(), "box")
         self.assertEqual(ui.regionBox.currentText, "ROI")
         self.assertEqual(ui.threadsBox.value, 2)
-        self.assertEqual(self.panel.models.ui.modelsList.currentRow, 1)
+        row = self.panel.models.ui.modelsList.currentRow
+        self.assertEqual(self.panel.models.shown[row].model, REFERENCE)
 
     @needsEngine
     def test_a_saved_result_is_shown_again(self):
