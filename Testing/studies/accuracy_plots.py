@@ -1,18 +1,22 @@
-"""Draw accuracy against cost, of every organ's bundled models, from manifests and measured costs.
+"""Draw accuracy against cost, of every organ's models, from manifests, measured costs and studies.
 
     python Testing/studies/accuracy_plots.py
 
 writes `Resources/Studies/<organ>-milliseconds.svg` and `-parameters.svg`: mean Dice over structures
-and held-out cases, CPU milliseconds of the network on the bundled sample in one thread.
+and held-out cases, CPU milliseconds of the network on the bundled sample in one thread. Beside
+parameters stand the arms of the studies on that organ too, each as the mean over its runs; theirs
+may be other held-out cases and shorter trainings than the models'.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 
-from plots import Point, scatter
+import study as studies
+from scatter import Chart, Point, scatter
 
 from DistillSegLib.files import write_text
 from DistillSegLib.package import read_package
@@ -22,6 +26,7 @@ AXES = {
     "milliseconds": ("network_cpu_ms", "CPU milliseconds of the network, one thread"),
     "parameters": ("parameters", "parameters"),
 }
+AIMS = {"fast": 0.005, "tiny": 0.015}  # of Dice, below the reference
 
 
 def accuracy() -> dict[str, float]:
@@ -35,15 +40,78 @@ def accuracy() -> dict[str, float]:
     return found
 
 
+def models(costs: Mapping[str, Mapping], key: str, dice: Mapping[str, float]) -> list[Point]:
+    """The bundled models, by the last word of their names and their Dice."""
+    points = []
+    for model, cost in costs.items():
+        name = model.rpartition("-")[2]
+        label = f"{name} {dice[model]:.3f}".replace(" 0.", " .")
+        points.append(Point(label, cost[key], dice[model], special=name == "reference"))
+    return points
+
+
+def arms(organ: str, results: Path = studies.RESULTS) -> list[Point]:
+    """The mean over its runs of every arm that was run, of the studies on an organ."""
+    points = []
+    for path in sorted(studies.HERE.glob("*.toml")):
+        study = studies.load_study(path.stem)
+        if study.data == organ:
+            points += arms_of(study, results)
+    return points
+
+
+def arms_of(study: studies.Study, results: Path = studies.RESULTS) -> list[Point]:
+    """The arms of one study; a structure that is in neither mask counts nowhere."""
+    points = []
+    for arm in study.arms:
+        files = [
+            studies.result_of(study, run, results)
+            for run in studies.queue(study)
+            if run.arm.name == arm.name
+        ]
+        runs = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+        if runs:
+            mean = statistics.fmean(map(mean_dice, runs))
+            baseline = arm.name == study.baseline
+            points.append(Point(arm.title, runs[0]["parameters"], mean, study.name, baseline))
+    return points
+
+
+def mean_dice(run: Mapping) -> float:
+    """Of a kept result: the mean over structures of the mean over cases."""
+    at = run["metrics"].index("dice")
+    found: dict[str, list[float]] = {}
+    for case in run["cases"].values():
+        for structure, scores in case.items():
+            if scores[at] is not None:
+                found.setdefault(structure, []).append(scores[at])
+    return statistics.fmean(map(statistics.fmean, found.values()))
+
+
+def aims(points: list[Point], names: list[str]) -> list[tuple[float, str]]:
+    """How far below the reference its students may lie, for the students that there are."""
+    reference = [p.y for p in points if p.special and not p.study]
+    return [
+        (reference[0] - below, f"aim of {name}: {100 * below:g} points below the reference")
+        for name, below in AIMS.items()
+        if reference and name in names
+    ]
+
+
 def plots() -> dict[str, str]:
     """File name -> SVG, for each organ whose costs were measured."""
     dice, made = accuracy(), {}
     for file in sorted((RESOURCES / "Studies").glob("*-cost.json")):
         costs = json.loads(file.read_text(encoding="utf-8"))["packages"]
+        organ = file.stem.removesuffix("-cost")
         for name, (key, label) in AXES.items():
-            points = [Point(model, cost[key], dice[model]) for model, cost in costs.items()]
-            organ = file.stem.removesuffix("-cost")
-            made[f"{organ}-{name}.svg"] = scatter(points, label, "mean Dice of the held-out cases")
+            points = models(costs, key, dice)
+            lines = aims(points, [model.rpartition("-")[2] for model in costs])
+            points += arms(organ) if name == "parameters" else []
+            title = f"{organ.replace('-', ' ').capitalize()}: accuracy against "
+            title += "size" if name == "parameters" else "computing time"
+            y_label = "mean Dice over structures and held-out cases"
+            made[f"{organ}-{name}.svg"] = scatter(Chart(title, label, y_label, points, lines))
     return made
 
 

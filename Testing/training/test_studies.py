@@ -230,15 +230,6 @@ def test_ticks_are_round_and_few(low, high, expected):
     assert 3 <= len(found) <= 6 and low <= found[0] and found[-1] <= high + 1e-9
 
 
-def test_a_better_model_stands_higher_and_a_dearer_one_further_right():
-    points = [plots.Point("cheap & <bad>", 10, 0.80), plots.Point("dear", 1000, 0.90)]
-    page = ElementTree.fromstring(plots.scatter(points, "ms", "Dice"))
-    cheap, dear = (e for e in page if e.tag.endswith("circle"))
-    assert float(dear.get("cx")) > float(cheap.get("cx"))
-    assert float(dear.get("cy")) < float(cheap.get("cy"))
-    assert "cheap & <bad>" in [e.text for e in page]
-
-
 def test_a_row_of_dots_has_one_for_each_run():
     page = ElementTree.fromstring(
         plots.dots([plots.Series("a", [0.8, 0.9]), plots.Series("b", [1])], "x")

@@ -1,0 +1,144 @@
+"""The pictures of accuracy and of structures show what was kept, where it belongs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from DistillSegLib.records import from_dict
+
+FOLDER = Path(__file__).resolve().parents[1] / "studies"
+sys.path.insert(0, str(FOLDER))
+
+import accuracy_plots  # noqa: E402
+import scatter  # noqa: E402
+import structure_plots  # noqa: E402
+import study as studies  # noqa: E402
+
+STUDIES = Path(__file__).resolve().parents[2] / "Resources" / "Studies"
+
+
+def found(page: ElementTree.Element, tag: str) -> list[ElementTree.Element]:
+    return [element for element in page.iter() if element.tag.endswith(tag)]
+
+
+def place_of(page: ElementTree.Element, text: str) -> tuple[float, float, float, float]:
+    """The box of a text, seven pixels a letter: more than any browser takes."""
+    (element,) = (e for e in found(page, "text") if e.text == text)
+    x, y, wide = float(element.get("x")), float(element.get("y")), 7 * len(text)
+    left = x - {"start": 0, "middle": wide / 2, "end": wide}[element.get("text-anchor")]
+    return left, y - 10, left + wide, y + 3
+
+
+def chart(*points: scatter.Point, aims=()) -> ElementTree.Element:
+    text = scatter.scatter(scatter.Chart("Title", "cost", "Dice", points, aims))
+    return ElementTree.fromstring(text)
+
+
+def test_a_better_model_stands_higher_and_a_dearer_one_further_right():
+    cheap, dear = scatter.Point("cheap & <bad>", 10, 0.80), scatter.Point("dear", 1000, 0.90)
+    page = chart(cheap, dear)
+    cheap, dear, _ = found(page, "circle")  # the third is the legend's
+    assert float(dear.get("cx")) > float(cheap.get("cx"))
+    assert float(dear.get("cy")) < float(cheap.get("cy"))
+    assert "cheap & <bad>" in [e.text for e in page]
+
+
+def test_references_students_and_arms_are_told_apart():
+    page = chart(
+        scatter.Point("fast .88", 10, 0.88),
+        scatter.Point("reference .89", 100, 0.89, special=True),
+        scatter.Point("alone", 10, 0.85, "few-labels", True),
+        scatter.Point("taught", 10, 0.86, "few-labels"),
+    )
+    assert len(found(page, "polygon")) == 2  # one and the legend's
+    names = [e.text for e in found(page, "title")]
+    assert names[:2] == ["few-labels: alone", "few-labels: taught"]
+    fills = {e[0].text: e.get("fill") for e in found(page, "circle") if len(e)}
+    assert fills["few-labels: alone"] == "white" != fills["few-labels: taught"]
+    assert {"student", "reference", "study few-labels"} <= {e.text for e in found(page, "text")}
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.001, 0.01])
+def test_names_cover_no_other_name_and_no_aim_and_stay_within_the_page(gap):
+    """Three models, as near to each other as they may come."""
+    names = ["tiny .881", "fast .882", "reference .886"]
+    points = [scatter.Point(n, 20 + i, 0.88 + i * gap) for i, n in enumerate(names)]
+    page = chart(*points, scatter.Point("low", 9000, 0.87), aims=[(0.88, "an aim of some length")])
+    boxes = [place_of(page, name) for name in (*names, "low", "an aim of some length")]
+    for a, b in itertools.combinations(boxes, 2):
+        assert scatter.overlap(a, b) < 20  # of more than 900 square pixels each
+    height = float(page.get("height"))
+    for left, top, right, bottom in boxes:
+        assert left >= 0 and top >= 0 and right <= 760 and bottom <= height
+
+
+def test_an_arm_is_the_mean_of_its_runs_and_a_study_without_runs_has_none(tmp_path):
+    form = {"name": "small", "title": "t", "recipe": "r", "stage": "s", "size": "", "baseline": "a"}
+    arms = [{"name": "a", "title": "alone"}, {"name": "b", "title": "taught"}]
+    study = from_dict(studies.Study, form | {"arms": arms, "seeds": [0, 1]})
+    assert accuracy_plots.arms_of(study, tmp_path) == []
+    (tmp_path / "small").mkdir()
+    for seed, dice in enumerate((0.6, 0.8)):
+        cases = {"x": {"Ball": [1, dice], "Tail": [2, None]}, "y": {"Ball": [1, dice]}}
+        cases["z"] = {"Tail": [3, 1.0]}
+        run = {"metrics": ["nsd", "dice"], "parameters": 77, "cases": cases}
+        (tmp_path / "small" / f"a-f0-s{seed}.json").write_text(json.dumps(run))
+    (point,) = accuracy_plots.arms_of(study, tmp_path)
+    assert (point.name, point.x, point.study, point.special) == ("alone", 77, "small", True)
+    assert point.y == pytest.approx((0.8 + 0.9) / 2)  # structures count alike
+
+
+def card(path: Path, **dice: list[float | None]) -> None:
+    rows = [{"structure": name, "dice": d} for name, values in dice.items() for d in values]
+    path.write_text(json.dumps({"cases": rows}))
+
+
+def test_every_case_is_a_dot_that_hides_no_other(tmp_path):
+    card(tmp_path / "organ-fast.json", Ball=[0.9] * 7 + [0.5, None], Tail=[0.7, 0.8])
+    card(tmp_path / "organ-reference.json", Ball=[0.95, 0.9], Tail=[0.75])
+    card(tmp_path / "left-thing-tiny.json", Ball=[0.5])
+    organs = structure_plots.read(tmp_path)
+    assert sorted(organs) == ["left-thing", "organ"]
+    assert list(organs["organ"]["Ball"]) == ["reference", "fast"]
+    page = ElementTree.fromstring(structure_plots.picture("organ", organs["organ"]))
+    places = [(float(e.get("cx")), float(e.get("cy"))) for e in found(page, "circle")]
+    assert len(places) == 8 + 2 + 2 + 1
+    apart = [np.hypot(a[0] - b[0], a[1] - b[1]) for a, b in itertools.combinations(places, 2)]
+    assert min(apart) >= 2 * structure_plots.RADIUS - 0.1
+    texts = [e.text for e in found(page, "text")]
+    assert {".5", ".9", ".7", ".75"} <= set(texts) and "Tail" in texts
+    assert structure_plots.picture("left-thing", organs["left-thing"]).endswith("</svg>\n")
+
+
+def test_a_high_pile_stays_in_its_row_and_shows_every_dot():
+    places = structure_plots.stacked([10.0] * 30)
+    assert len(set(places)) == 30
+    assert max(abs(up) for _, up in places) <= structure_plots.ROW / 2 - structure_plots.RADIUS
+
+
+def test_the_bar_runs_from_quartile_to_quartile():
+    values = [0.5, 0.61, 0.7, 0.82, 0.9]
+    assert structure_plots.quartiles(values) == pytest.approx(np.percentile(values, (25, 50, 75)))
+    page = ElementTree.fromstring(structure_plots.picture("organ", {"Ball": {"fast": values}}))
+    _, bar = found(page, "rect")
+    x = {float(e.get("cx")): v for e, v in zip(found(page, "circle"), values)}
+    ends = float(bar.get("x")), float(bar.get("x")) + float(bar.get("width"))
+    assert [v for px, v in x.items() if min(abs(px - end) for end in ends) < 0.2] == [0.61, 0.82]
+
+
+def test_published_pictures_are_those_of_what_was_kept():
+    made = accuracy_plots.plots() | {
+        f"{organ}-structures.svg": structure_plots.picture(organ, scores)
+        for organ, scores in structure_plots.read().items()
+    }
+    for name, text in made.items():
+        assert (STUDIES / name).read_text(encoding="utf-8") == text, f"make {name} again"
+        assert not re.search(r"\bnan\b", text)
