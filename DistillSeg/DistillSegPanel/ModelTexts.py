@@ -12,7 +12,7 @@ MOST_NAMES = 4  # structures that a row names
 
 
 def rowText(entry, others=()):
-    """Three lines: title; what it finds, and in what; what it costs and how good it is.
+    """Four lines: title; what it finds; in what, and its size; how fast and how good it is.
 
     Args:
         others: packages at hand, among which may be the one that it was distilled from.
@@ -25,10 +25,9 @@ def rowText(entry, others=()):
     return "\n".join(
         (
             manifest.title,
-            f"{structuresText(manifest)} · {scope}",
-            " · ".join(
-                (secondsText(manifest), sizeText(entry.path), *accuracyTexts(entry.package, others))
-            ),
+            structuresText(manifest),
+            f"{scope} · {sizeText(entry.path)}",
+            " · ".join((secondsText(manifest), *accuracyTexts(entry.package, others))),
         )
     )
 
@@ -80,9 +79,9 @@ def accuracyTexts(package, others=()):
     large = reference_of(package, same_test(package, others))
     reference = mean_dice(large.manifest) if large is not None else None
     if reference is None:
-        return (_("Dice {dice:.2f}").format(dice=dice),)
+        return (_("Dice {dice:.3f}").format(dice=dice),)
     return (
-        _("Dice {dice:.2f} (reference {reference:.2f})").format(dice=dice, reference=reference),
+        _("Dice {dice:.3f} (reference {reference:.3f})").format(dice=dice, reference=reference),
     )
 
 

@@ -148,11 +148,12 @@ class ListTest(ModelsCase):
         return replace(test, scores=tuple(scores))
 
     def test_a_row_says_what_is_found_and_what_it_costs(self):
-        title, what, cost = self.row(FAST).split("\n")
+        title, what, scope, cost = self.row(FAST).split("\n")
         self.assertEqual(title, "Hippocampus, fast")
-        self.assertEqual(what, "Hippocampus (anterior, posterior) · MR · 1 mm")
-        self.assertRegex(cost, r"^≈ \d+\.\d s · 1\.2 MB · Dice 0\.88 \(reference 0\.89\)$")
-        self.assertTrue(self.row(REFERENCE).endswith("Dice 0.89"))
+        self.assertEqual(what, "Hippocampus (anterior, posterior)")
+        self.assertEqual(scope, "MR · 1 mm · 1.2 MB")
+        self.assertRegex(cost, r"^≈ \d+\.\d s · Dice 0\.882 \(reference 0\.886\)$")
+        self.assertTrue(self.row(REFERENCE).endswith("Dice 0.886"))
         icon = self.ui.modelsList.item(self.numberOf(FAST)).icon()
         self.assertEqual(icon.pixmap(72, 72).width(), 72)
 
