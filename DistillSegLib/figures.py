@@ -205,7 +205,16 @@ def _oriented_index(scene: Scene, axial: int) -> int:
     return min(max(index, 0), scene.a.shape[0] - 1)
 
 
-def _place(scene: Scene, plane: Plane, index: int) -> tuple[int, float]:
+def cut(scene: Scene, volume: NDArray | None, plane: Plane, index: int) -> NDArray | None:
+    """The part of a slice that is shown, as it is looked at: (rows, columns)."""
+    if volume is None:
+        return None
+    rows, columns = (axis for axis in range(3) if axis != plane.axis)
+    pixels = np.take(volume, index, plane.axis)[scene.box[rows], scene.box[columns]]
+    return pixels if plane.axis == 0 else pixels[::-1]  # superior up
+
+
+def place_of(scene: Scene, plane: Plane, index: int) -> tuple[int, float]:
     """The slice's index in the file, and its position in mm along the patient's axis (LPS)."""
     center = [(size - 1) / 2 for size in scene.grid.GetSize()]
     center[2 - plane.axis] = index
@@ -225,17 +234,12 @@ def figure(scene: Scene, names: Sequence[str], plane: Plane, index: int, why: st
     """
     rows, columns = (axis for axis in range(3) if axis != plane.axis)
 
-    def cut(volume: NDArray | None) -> NDArray | None:
-        if volume is None:
-            return None
-        pixels = np.take(volume, index, plane.axis)[scene.box[rows], scene.box[columns]]
-        return pixels if plane.axis == 0 else pixels[::-1]  # superior up
-
     spacing_mm = spacing_of(scene.grid)
-    stored, position_mm = _place(scene, plane, index)
+    stored, position_mm = place_of(scene, plane, index)
     place = f"{plane.name} slice {stored}, {plane.ends[position_mm >= 0]} {abs(position_mm):.1f} mm"
     steps_mm = (spacing_mm[rows], spacing_mm[columns])
-    pictures = _Pictures(key, plane.letters, steps_mm, scene.structures, cut(scene.a), cut(scene.b))
+    image, a, b = (cut(scene, v, plane, index) for v in (scene.image, scene.a, scene.b))
+    pictures = _Pictures(key, plane.letters, steps_mm, scene.structures, a, b)
     panels = "".join(
         f'<div class="panel"><p>{escaped(heading)}</p>{pictures.panel(drawing, place, words)}</div>'
         for heading, drawing, words in pictures.panels(names)
@@ -243,7 +247,7 @@ def figure(scene: Scene, names: Sequence[str], plane: Plane, index: int, why: st
     return (
         f"<figure><figcaption><b>{place}</b>{' · ' if why else ''}{escaped(why)}"
         f'<br><span class="small">{pictures.areas()}</span></figcaption>'
-        f"{pictures.definitions(cut(scene.image), scene.window)}"
+        f"{pictures.definitions(image, scene.window)}"
         f'<div class="panels">{panels}</div></figure>'
     )
 
