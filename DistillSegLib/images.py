@@ -27,6 +27,7 @@ WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
 # No scanner gives such a value, and its square overflows the network's numbers.
 _LARGEST = 1e18
 _ANISOTROPY = 3.0  # largest spacing over smallest from which a volume is called anisotropic
+_ROUNDING = 1e-3  # of that ratio, where spacings are float32 in a file
 _SPACING_MM = (0.02, 20.0)  # beyond it the unit is probably not millimetres
 
 
@@ -170,15 +171,22 @@ def refuse_image(labelmap: sitk.Image, name: str) -> None:
         )
 
 
-def grid_warnings(size: Sequence[int], spacing: Sequence[float]) -> list[str]:
-    """What is odd about the grid of an image: (x, y, z) voxels, and their spacing in mm."""
+def grid_warnings(
+    size: Sequence[int], spacing: Sequence[float], *, anisotropy: float = 1.0
+) -> list[str]:
+    """What is odd about the grid of an image.
+
+    Args:
+        size, spacing: (x, y, z) voxels, and mm.
+        anisotropy: longest over shortest edge of a voxel that a model is used to.
+    """
     found = []
     if 1 in size:
         found.append(
             f"The image is a single slice ({'x'.join(map(str, size))} voxels); networks for "
             "volumes are unreliable on it."
         )
-    elif max(spacing) / min(spacing) >= _ANISOTROPY:
+    elif max(spacing) / min(spacing) >= max(_ANISOTROPY, anisotropy + _ROUNDING):
         found.append(
             f"The voxels are {max(spacing) / min(spacing):.1f} times longer in one direction than "
             f"in another ({_mm(spacing)}); thin structures may be missed."
@@ -190,9 +198,13 @@ def grid_warnings(size: Sequence[int], spacing: Sequence[float]) -> list[str]:
     return found
 
 
-def image_warnings(image: sitk.Image) -> tuple[str, ...]:
-    """What is odd about an image but does not forbid using it, as sentences."""
-    found = grid_warnings(image.GetSize(), image.GetSpacing())
+def image_warnings(image: sitk.Image, *, anisotropy: float = 1.0) -> tuple[str, ...]:
+    """What is odd about an image but does not forbid using it, as sentences.
+
+    Args:
+        anisotropy: longest over shortest edge of a voxel that a model is used to.
+    """
+    found = grid_warnings(image.GetSize(), image.GetSpacing(), anisotropy=anisotropy)
     voxels = sitk.GetArrayViewFromImage(image)
     low, high = np.min(voxels), np.max(voxels)
     if low == high:

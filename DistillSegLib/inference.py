@@ -182,7 +182,8 @@ class Segmenter:
         if not force_scope:
             check_scope(manifest.scope, measured, title=manifest.id)
         own_units = manifest.preprocessing.intensity[0].scheme == "fixed"
-        found = [warning for image in images for warning in image_warnings(image)]
+        usual = manifest.scope.anisotropy
+        found = [w for image in images for w in image_warnings(image, anisotropy=usual)]
         found += scope_warnings(
             manifest.scope,
             measured,

@@ -69,6 +69,11 @@ class Scope:
     spacing_mm: tuple[Range, Range, Range]
     intensity: tuple[IntensityRange, ...]
 
+    @property
+    def anisotropy(self) -> float:
+        """The longest edge of any voxel over the shortest."""
+        return max(high for _, high in self.spacing_mm) / min(low for low, _ in self.spacing_mm)
+
 
 @dataclass(frozen=True)
 class Measured:

@@ -59,7 +59,8 @@ def doubtsOf(package, call, size, isWhole):
     voxels, spacing, _direction, _origin = gridFromVolume(call.volumes[0])
     # The values of a part are known only once it is cut out.
     seen = Measured(size["size_mm"], whole.spacing_mm, whole.intensity if isWhole else ())
-    found = grid_warnings(voxels, spacing) + headerDoubts(call.volumes[0])
+    found = grid_warnings(voxels, spacing, anisotropy=manifest.scope.anisotropy)
+    found += headerDoubts(call.volumes[0])
     found += scope_warnings(
         manifest.scope,
         seen,

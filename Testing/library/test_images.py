@@ -178,6 +178,8 @@ def test_warnings_name_thick_slices_constants_and_other_units():
     thick.SetSpacing((1, 1, 8))
     metres.SetSpacing((0.001, 0.001, 0.0025))
     assert "8.0 times longer" in image_warnings(thick)[0]
+    assert "8.0 times longer" in image_warnings(thick, anisotropy=7.5)[0]
+    assert image_warnings(thick, anisotropy=8.0) == ()  # as a model is used to
     assert image_warnings(flat) == ("Every voxel has the value 0; there is nothing to segment.",)
     assert "another unit" in image_warnings(metres)[0]
 

@@ -270,6 +270,17 @@ def test_coarse_voxels_are_warned_about(segmenter):
     assert any("coarser" in warning for warning in segmenter.segment(coarse).warnings)
 
 
+def test_thick_slices_are_not_odd_for_a_model_of_thick_slices(tmp_path):
+    image = phantom()
+    image.SetSpacing((1.0, 1.0, 5.0))
+    whole = measure([image], orientation="LPS")
+    scope = scope_of([whole], description="stacks", body_part="phantom")
+    for changes, expected in (({}, True), ({"scope": scope}, False)):
+        path = write_tiny_package(tmp_path / "a.distillseg", **changes)
+        warnings = Segmenter(path).segment(image, force_scope=True).warnings
+        assert any("5.0 times longer" in warning for warning in warnings) == expected, warnings
+
+
 def test_an_empty_result_is_reported(segmenter):
     segmentation = segmenter.segment(sitk.Minimum(phantom(), 400.0))
     assert not labels(segmentation).any()
