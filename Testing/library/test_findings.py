@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from DistillSegLib import Segmenter
+from DistillSegLib import Segmenter, load_package
+from DistillSegLib.catalogue import sample_of
 from DistillSegLib.errors import Cancelled
 from DistillSegLib.findings import findings
 from DistillSegLib.images import read_image
@@ -15,6 +16,7 @@ from DistillSegLib.places import resources
 from DistillSegLib.segmentations import Segmentation
 from DistillSegLib.thumbnails import thumbnail
 
+BUNDLED = sorted((resources() / "Models").glob("*.distillseg"))
 LABELS = label_table({1: "liver", 2: "spleen", 5: "kidney"})
 
 
@@ -53,10 +55,11 @@ def test_a_single_slice_is_not_all_border():
     assert not findings(segmentation(voxels))[0].touches_border
 
 
-@pytest.mark.parametrize("name", ["hippocampus-fast-1.0.0", "hippocampus-reference-1.0.0"])
-def test_the_bundled_pictures_are_what_the_models_make_of_the_sample(name):
-    image = read_image(resources() / "Samples" / "hippocampus-mean.nii.gz")
-    drawn = thumbnail(image, Segmenter(name).segment(image))
+@pytest.mark.parametrize("name", [path.stem for path in BUNDLED])
+def test_the_bundled_pictures_are_what_the_models_make_of_their_sample(name):
+    package = load_package(name)
+    image = read_image(sample_of(package))
+    drawn = thumbnail(image, Segmenter(package).segment(image))
     path = resources() / "Thumbnails" / f"{name}.png"
     kept = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     assert kept.shape == drawn.shape == (144, 144, 3)
