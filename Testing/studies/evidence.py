@@ -1,0 +1,109 @@
+"""Write the README's evidence: pictures of every organ, and a short table of every study.
+
+    python Testing/studies/evidence.py
+
+takes what lies in `Resources/Studies`: no number passes through a person's hands. A study of which
+no run is kept is left out. The full tables, which `study_table.py` makes, are linked.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import study as studies
+
+from DistillSegLib.files import write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = "Resources/Studies"
+BEGIN = "<!-- studies:begin (generated from Resources/Studies by evidence.py) -->"
+END = "<!-- studies:end -->"
+ORDER = (
+    "methods",
+    "few-labels",
+    "distill-dsm",
+    "lcov",
+    "ventricle-student",
+    "ct-mr",
+)  # then others
+KEPT = re.compile(r"arm|Dice .*|difference, points|p")  # columns of the short tables
+WAITING = re.compile(r"(\d+ of \d+ runs are still to be done\.)")
+PICTURES = {
+    "milliseconds": "accuracy against computing time",
+    "parameters": "accuracy against size, beside the arms of the studies",
+    "structures": "Dice of every case, by structure and model",
+    "gallery": "outlines of the best, median and worst case",
+}
+NOTES = (
+    "In the tables, Dice is mean ± standard deviation over runs of the mean over held-out cases. The "
+    "difference is that of a case's mean over structures and runs, in points of a hundred; its p is "
+    "of a two-sided Wilcoxon signed-rank test over the cases, not corrected for the number of rows."
+)
+
+
+def evidence(root: Path = ROOT) -> str:
+    """All of it as Markdown, with paths from the README's place."""
+    folder = root / FOLDER
+    parts = [pictures(folder, organ) for organ in organs(folder)]
+    known = {path.stem for path in studies.HERE.glob("*.toml")}
+    names = [name for name in ORDER if name in known] + sorted(known - set(ORDER))
+    tables = [text for name in names if (text := section(folder, studies.load_study(name)))]
+    return "\n\n".join([*parts, *([NOTES] if tables else []), *tables])
+
+
+def organs(folder: Path) -> list[str]:
+    """Those whose models' costs were drawn."""
+    ending = "-milliseconds.svg"
+    return sorted(path.name.removesuffix(ending) for path in folder.glob(f"*{ending}"))
+
+
+def pictures(folder: Path, organ: str) -> str:
+    """The first picture of an organ, and the others to be unfolded."""
+    name = organ.replace("-", " ").capitalize()
+    there = {
+        kind: words
+        for kind, words in PICTURES.items()
+        if (folder / f"{organ}-{kind}.svg").is_file()
+    }
+    shown = [f"![{name}: {words}]({FOLDER}/{organ}-{k}.svg)" for k, words in there.items()]
+    if len(shown) == 1:
+        return shown[0]
+    more = ", ".join(words.partition(",")[0] for words in list(there.values())[1:])
+    summary = f"<summary>{name}: {more}</summary>"
+    return "\n\n".join([shown[0], f"<details>{summary}", *shown[1:], "</details>"])
+
+
+def section(folder: Path, study: studies.Study) -> str:
+    """A study's title, short table and sentences; empty if none of its runs is kept."""
+    path = folder / f"{study.name}.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    if not rows:
+        return ""
+    baseline = next(arm.title for arm in study.arms if arm.name == study.baseline)
+    waiting = "".join(f" {found}" for found in WAITING.findall(text))
+    links = f"[All columns]({FOLDER}/{study.name}.md)"
+    if (folder / f"{study.name}.svg").is_file():
+        links += f", [every run]({FOLDER}/{study.name}.svg)"
+    sentences = f"Compared with *{baseline}*. {study.size}{waiting} {links}."
+    return f"### {study.title}\n\n{short_table(rows)}\n\n{sentences}"
+
+
+def short_table(rows: list[str]) -> str:
+    """Of a Markdown table the columns that a reader needs first."""
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    kept = [n for n, head in enumerate(cells[0]) if KEPT.fullmatch(head)]
+    return "\n".join(f"| {' | '.join(row[n] for n in kept)} |" for row in cells)
+
+
+def filled(readme: str, root: Path = ROOT) -> str:
+    """The README with the evidence between its two marks."""
+    before, rest = readme.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{evidence(root)}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    write_text(readme, filled(readme.read_text(encoding="utf-8")))

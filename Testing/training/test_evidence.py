@@ -1,0 +1,89 @@
+"""The README's evidence is what the published tables and pictures say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "studies"
+sys.path.insert(0, str(FOLDER))
+
+import evidence  # noqa: E402
+import study as studies  # noqa: E402
+import study_table  # noqa: E402
+
+
+def run(arm: str, seed: int, *dice: float) -> dict:
+    """A kept result of cases a, b, … with one structure."""
+    cases = {chr(97 + n): {"Ball": [value, 2.0, value]} for n, value in enumerate(dice)}
+    form = {"arm": arm, "fold": 0, "seed": seed, "parameters": 1234, "labelled_cases": 6}
+    return form | {"cpu_minutes": 1.5, "metrics": ["dice", "hd95_mm", "nsd"], "cases": cases}
+
+
+@pytest.fixture
+def published(tmp_path) -> Path:
+    """A repository in which two arms of one study, and none of another, were run."""
+    folder = tmp_path / evidence.FOLDER
+    folder.mkdir(parents=True)
+    found = {
+        "few-labels": {
+            "none": [run("none", 0, 0.5, 0.6)],
+            "maps": [run("maps", 0, 0.7, 0.8)],
+        },
+        "methods": {},
+    }
+    for name, runs in found.items():
+        study = studies.load_study(name)
+        every = {arm.name: runs.get(arm.name, []) for arm in study.arms}
+        text = study_table.table(study, every)
+        (folder / f"{name}.md").write_text(f"<!-- made -->\n{text}", encoding="utf-8")
+    return tmp_path
+
+
+def test_the_readme_shows_the_evidence_that_is_published():
+    readme = (evidence.ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == evidence.filled(readme), "run Testing/studies/evidence.py"
+
+
+def test_a_study_is_short_and_says_what_it_is_compared_with(published):
+    text = evidence.evidence(published)
+    study = studies.load_study("few-labels")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert lines[0] == "| arm | Dice Ball | difference, points | p |"
+    assert lines[1] == "| --- | --- | --- | --- |"
+    base, maps = lines[2:]
+    assert base == "| 16 labels | 0.5500 ± nan |  |  |"
+    assert maps.startswith("| 16 labels, prediction maps on these | 0.7500 ± nan | +20.00 | 0.")
+    assert f"### {study.title}" in text and study.size in text
+    assert "Compared with *16 labels*." in text
+    assert "10 of 12 runs are still to be done." in text
+    assert f"]({evidence.FOLDER}/few-labels.md)" in text
+
+
+def test_a_study_without_a_run_is_left_out(published):
+    assert studies.load_study("methods").title not in evidence.evidence(published)
+    (published / evidence.FOLDER / "few-labels.md").unlink()
+    assert evidence.evidence(published) == ""
+
+
+def test_every_study_has_its_place():
+    assert set(evidence.ORDER) <= {path.stem for path in FOLDER.glob("*.toml")}
+
+
+def test_of_the_pictures_those_that_exist_are_shown(published):
+    for name in ("thigh-milliseconds.svg", "thigh-gallery.svg", "arm-parameters.svg"):
+        (published / evidence.FOLDER / name).write_text("<svg/>")
+    text = evidence.evidence(published)
+    assert text.count("![") == 2 and "<details>" in text and "</details>" in text
+    assert "![Thigh: outlines of the best, median and worst case]" in text
+    (published / evidence.FOLDER / "thigh-gallery.svg").unlink()
+    assert "<details>" not in evidence.evidence(published)
+
+
+def test_only_what_lies_between_the_marks_is_replaced(published):
+    readme = f"above\n{evidence.BEGIN}\nreplace me\n{evidence.END}\nbelow"
+    once = evidence.filled(readme, published)
+    assert once.startswith("above\n") and once.endswith("\nbelow") and "replace me" not in once
+    assert evidence.filled(once, published) == once
