@@ -31,14 +31,15 @@ KEPT = re.compile(r"arm|Dice .*|difference, points|p")  # columns of the short t
 WAITING = re.compile(r"(\d+ of \d+ runs are still to be done\.)")
 PICTURES = {
     "milliseconds": "accuracy against computing time",
-    "parameters": "accuracy against size, beside the arms of the studies",
-    "structures": "Dice of every case, by structure and model",
-    "gallery": "outlines of the best, median and worst case",
+    "parameters": "accuracy against size",
+    "structures": "Dice of every case",
+    "gallery": "outlines of best, median and worst case",
 }
 NOTES = (
-    "In the tables, Dice is mean ± standard deviation over runs of the mean over held-out cases. The "
-    "difference is that of a case's mean over structures and runs, in points of a hundred; its p is "
-    "of a two-sided Wilcoxon signed-rank test over the cases, not corrected for the number of rows."
+    "In the tables, Dice is mean ± standard deviation over runs of the mean over held-out cases. "
+    "The difference is that of a case's mean over structures and runs, in points of a hundred; its "
+    "p is of a two-sided Wilcoxon signed-rank test over the cases, not corrected for the number of "
+    "rows."
 )
 
 
@@ -69,7 +70,7 @@ def pictures(folder: Path, organ: str) -> str:
     shown = [f"![{name}: {words}]({FOLDER}/{organ}-{k}.svg)" for k, words in there.items()]
     if len(shown) == 1:
         return shown[0]
-    more = ", ".join(words.partition(",")[0] for words in list(there.values())[1:])
+    more = "; ".join(list(there.values())[1:])
     summary = f"<summary>{name}: {more}</summary>"
     return "\n\n".join([shown[0], f"<details>{summary}", *shown[1:], "</details>"])
 

@@ -13,6 +13,7 @@ from DistillSegLib.figures import BLUE, GREY, ORANGE
 FONT = 'font-family="sans-serif" fill="#333"'
 LETTER = 6.6  # pixels of a letter, about, at the ordinary size of 12
 WIDTH, ROW, TOP = 760, 34, 14
+LONG = 34  # letters of a name that would leave too little room beside it
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,16 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def dots(series: Sequence[Series], label: str) -> str:
-    """A row for each series: a dot for each value, a bar at their mean."""
+    """A row for each series: a dot for each value, a bar at their mean.
+
+    Names stand at the left, or, where one is long, each above its row.
+    """
     values = [value for each in series for value in each.values]
     low, high = around(values)
-    bottom = TOP + ROW * len(series)
-    left = 20 + LETTER * max(len(each.name) for each in series)
+    above = max(len(each.name) for each in series) > LONG
+    height = ROW + 12 if above else ROW
+    bottom = TOP + height * len(series)
+    left = 20 if above else 20 + LETTER * max(len(each.name) for each in series)
 
     def x(value: float) -> float:
         return left + (value - low) / (high - low) * (WIDTH - left - 20)
@@ -46,8 +52,11 @@ def dots(series: Sequence[Series], label: str) -> str:
         parts.append(line(x(tick), TOP, x(tick), bottom, GREY, 0.5))
         parts.append(words(x(tick), bottom + 16, f"{tick:g}", "middle"))
     for row, each in enumerate(series):
-        y = TOP + ROW * (row + 0.5)
-        parts.append(words(left - 10, y + 4, each.name, "end"))
+        y = TOP + height * (row + 1) - ROW / 2
+        if above:
+            parts.append(words(left, y - 14, each.name, "start", halo=True))
+        else:
+            parts.append(words(left - 10, y + 4, each.name, "end"))
         mean = statistics.fmean(each.values)
         parts.append(line(x(mean), y - 10, x(mean), y + 10, ORANGE, 3))
         parts += [dot(x(value), y) for value in each.values]

@@ -18,6 +18,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "studies"
 sys.path.insert(0, str(FOLDER))
 
 import accuracy_plots  # noqa: E402
+import plots  # noqa: E402
 import scatter  # noqa: E402
 import structure_plots  # noqa: E402
 import study as studies  # noqa: E402
@@ -142,3 +143,12 @@ def test_published_pictures_are_those_of_what_was_kept():
     for name, text in made.items():
         assert (STUDIES / name).read_text(encoding="utf-8") == text, f"make {name} again"
         assert not re.search(r"\bnan\b", text)
+
+
+def test_a_long_name_leaves_its_dots_the_width_of_the_page():
+    names = ("16 labels", "16 labels, prediction maps on these and on 144 images without")
+    page = ElementTree.fromstring(plots.dots([plots.Series(n, [0.8, 0.9]) for n in names], "x"))
+    x = [float(e.get("cx")) for e in page if e.tag.endswith("circle")]
+    assert max(x) - min(x) > plots.WIDTH / 2
+    places = [(e.get("x"), float(e.get("y"))) for e in page if e.text in names]
+    assert places[0][0] == places[1][0] and places[1][1] - places[0][1] > plots.ROW
