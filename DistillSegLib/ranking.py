@@ -29,12 +29,14 @@ def recommended(
 
     Those with the least `doubt` of the image are looked at. Among them the models of a test whose
     mean Dice is within `NEARLY` of that test's best are good; of several tests the first by id is
-    taken. Models without scores come last. The order of `packages` has no say.
+    taken. Models without scores come last. An experimental model, of a version before 1.0.0, is
+    taken only where all are: a person chooses it. The order of `packages` has no say.
 
     Args:
         measured: the image, if there is one.
     """
-    left = list(packages)
+    every = list(packages)
+    left = [package for package in every if package.manifest.version_key >= (1,)] or every
     if measured is not None and left:
         found = [doubt(package.manifest, measured) for package in left]
         left = [package for package, each in zip(left, found) if each == min(found)]

@@ -90,6 +90,12 @@ def test_of_equal_models_the_newest_version_is_recommended():
     assert chosen([old, new]) == "fast-1.10.0"
 
 
+def test_an_experimental_model_is_only_taken_where_all_are():
+    trial = model("aaa-trial", 1, 0.99, version="0.9.0")
+    assert chosen([trial, TINY, FAST, LARGE]) == "fast"
+    assert recommended([trial]) is trial
+
+
 def test_the_image_says_which_part_of_the_body_it_shows():
     packages = [TINY, FAST, *HEARTS]
     assert chosen([*packages, LARGE], STACK) == "ventricle-fast"
