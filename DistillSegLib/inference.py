@@ -139,11 +139,9 @@ class Segmenter:
         labelmap = labels_on(
             reference, logits, grid, stride=stride, values=values, part=part, winners=winners
         )
-        sure, shares = confidence.mean_by_class(logits, winners), None
-        if confidence_map:
-            shares = map_on(
-                reference, confidence.probability(logits), grid, stride=stride, part=part
-            )
+        form = {"temperature": manifest.temperature, "stride": stride}
+        sure = confidence.mean_by_class(logits, winners, **form)
+        shares = self._confidence_map(reference, logits, grid, part) if confidence_map else None
         return Segmentation(
             postprocessing.apply(manifest.postprocessing, labelmap),
             manifest.labels,
@@ -151,6 +149,28 @@ class Segmenter:
             confidence={int(values[index]): share for index, share in sure.items()},
             confidence_map=shares,
         )
+
+    def _confidence_map(
+        self,
+        reference: sitk.Image,
+        logits: NDArray[np.float32],
+        grid: sitk.Image,
+        part: Part | None,
+    ) -> sitk.Image:
+        """The probability of the most probable class at each voxel of the reference.
+
+        Coarse logits are brought to the network's input grid first: interpolated probabilities
+        would be high at borders, where the logits of two classes cross.
+        """
+        stride = self.variant.stride
+        classes = iter(logits)
+        if stride > 1:
+            classes = (
+                sitk.GetArrayFromImage(map_on(grid, scores, grid, stride=stride))
+                for scores in logits
+            )
+        shares = confidence.probability(classes, self.package.manifest.temperature)
+        return map_on(reference, shares, grid, part=part)
 
     def _read(self, images: ImageOrPath | Sequence[ImageOrPath]) -> list[sitk.Image]:
         given = [images] if isinstance(images, (sitk.Image, str, Path)) else list(images)

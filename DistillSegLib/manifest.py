@@ -113,6 +113,7 @@ class Manifest:
         halo: how far the network sees in voxels, one number for all axes or (z, y, x); None where
             each voxel depends on the whole image, or where it was not measured.
         tolerance: largest difference of any logit in check.npz between computers.
+        temperature: of the softmax wherever a probability is shown; no label depends on it.
         recipe, provenance: how it was trained, on what, by whom; free-form.
     """
 
@@ -137,6 +138,7 @@ class Manifest:
     attribution: str
     intended_use: str
     halo: Size | None = None
+    temperature: float = 1.0
     not_for: str = ""
     known_failures: str = ""
     citation: str = ""
@@ -204,6 +206,8 @@ class Manifest:
             yield f"overlap is {self.overlap}; use 0 or more and less than 1."
         if not (isfinite(self.tolerance) and self.tolerance > 0):
             yield f"tolerance is {self.tolerance}; it must be above zero."
+        if not (isfinite(self.temperature) and self.temperature > 0):
+            yield f"temperature is {self.temperature}; it must be a number above zero."
 
 
 def check_shape(window: Sequence[int], *, multiple: Size, minimum: Size) -> tuple[int, ...]:

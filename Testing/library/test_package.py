@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from DistillSegLib.errors import PackageError
-from DistillSegLib.manifest import check_shape
+from DistillSegLib.manifest import Manifest, check_shape
 from DistillSegLib.package import load_package, read_package
+from DistillSegLib.records import from_dict, to_dict
 from Testing.models import LABELS, WINDOW, manifest, threshold_logits, write_tiny_package
 
 
@@ -145,6 +146,13 @@ def test_a_missing_format_version_is_named(path):
     assert "does not state its format" in refused(with_manifest(path, format=None))
 
 
+def test_a_manifest_without_a_temperature_is_of_temperature_one(path):
+    plain = to_dict(read_package(path).manifest) | {"temperature": 1.8}
+    assert from_dict(Manifest, plain).temperature == 1.8
+    del plain["temperature"]
+    assert from_dict(Manifest, plain).temperature == 1.0
+
+
 @pytest.mark.parametrize("field", ["labels", "preprocessing", "window", "variants", "scope", "id"])
 def test_a_missing_field_is_named(path, field):
     assert f"lacks the field '{field}'" in refused(with_manifest(path, **{field: None}))
@@ -165,6 +173,10 @@ def test_a_missing_field_is_named(path, field):
         ("minimum", [1, 2, 16], "from (1, 2, 16)"),
         ("overlap", 1.0, "overlap is 1.0"),
         ("tolerance", 1e999, "Infinity is not a number"),
+        ("temperature", 0.0, "temperature is 0.0; it must be a number above zero."),
+        ("temperature", -2.0, "temperature is -2.0; it must be a number above zero."),
+        ("temperature", 1e999, "Infinity is not a number"),
+        ("temperature", "warm", "temperature"),
         ("channels", ["MRI", "CT"], "one for each channel"),
         ("variants", [], "one or more"),
     ],
