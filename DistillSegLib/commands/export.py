@@ -41,6 +41,17 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="add a variant in 8 bits for OpenVINO, if it keeps the labels of the held-out cases",
     )
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="data set or cache that the network was trained on, if the run has no cache of its "
+        "own: how sure the model says it is, is fitted to its training cases",
+    )
+    parser.add_argument(
+        "--no-calibration",
+        action="store_true",
+        help="leave probabilities as the network gives them",
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="the .distillseg to write")
     parser.set_defaults(run=run)
 
@@ -61,6 +72,8 @@ def run(options: argparse.Namespace) -> None:
             card=options.card,
             out=options.out,
             int8=options.int8,
+            data=options.data,
+            calibration=not options.no_calibration,
             on_remark=remarks.append,
         )
     size_mb = round(path.stat().st_size / 1e6, 2)

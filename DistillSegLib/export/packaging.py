@@ -16,6 +16,12 @@ from torch import nn
 
 from DistillSegLib.errors import DistillSegError
 from DistillSegLib.export import int8 as eight_bits
+from DistillSegLib.export.calibration import (
+    Calibration,
+    augmentation_of,
+    calibrate,
+    training_cache,
+)
 from DistillSegLib.export.card import CardConfig, card_text, read_analysis, read_card, read_scores
 from DistillSegLib.export.memory import measure_memory
 from DistillSegLib.export.onnx import export_onnx, exported, slow_operators
@@ -76,6 +82,8 @@ def build_package(
     role: str | None = None,
     domain: str = "",
     int8: bool = False,
+    data: Path | str | None = None,
+    calibration: bool = True,
     on_remark: Callable[[str], None] = log.info,
 ) -> Path:
     """Export a trained network of a run and pack it with its card and scores.
@@ -90,7 +98,10 @@ def build_package(
         card: a TOML file, see `export.card`.
         out: the `.distillseg` file to write.
         int8: also a variant in 8 bits for OpenVINO, if held-out cases keep their labels with it.
-        on_remark: told in a sentence what became of that variant.
+        data: the cache or the data set that the network was trained on; by default the run's own
+            cache. Its training cases say at which temperature probabilities are shown.
+        calibration: False leaves the temperature at 1.
+        on_remark: told in a sentence what became of that variant, and of the temperature.
     """
     run, card = Path(run), Path(card)
     config = read_card(card)
@@ -104,6 +115,9 @@ def build_package(
     cache = open_cache(run / "cache" / domain) if int8 else None
     if cache:
         eight_bits.check_int8(cache)
+    calibrated = None
+    if calibration:
+        calibrated = _calibrated(net, checkpoint, data or run / "cache" / domain, on_remark)
     coarse = getattr(net, "stride", 1) > 1
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL
@@ -136,6 +150,9 @@ def build_package(
     )
     tolerance = TOLERANCE * max(1.0, float(np.abs(logits).max()))
     manifest = _manifest(config, checkpoint, plan, labels, net, variant, tolerance, test, halo)
+    if calibrated:
+        provenance = {**manifest.provenance, "calibration": asdict(calibrated)}
+        manifest = replace(manifest, temperature=calibrated.temperature, provenance=provenance)
     contents = Contents(manifest, {MODEL: model}, window, {variant.name: logits}, analysis)
     if cache:
         contents = _with_int8(contents, cache, on_remark)
@@ -145,6 +162,28 @@ def build_package(
         package.check_digests()
         self_check(package, engine="onnxruntime")
     return Path(out)
+
+
+def _calibrated(
+    net: nn.Module,
+    checkpoint: Mapping[str, Any],
+    data: Path | str,
+    on_remark: Callable[[str], None],
+) -> Calibration | None:
+    """At which temperature probabilities are shown; None, and why, if it cannot be fitted."""
+    plan, labels = from_dict(Plan, checkpoint["plan"]), from_dict(LabelTable, checkpoint["labels"])
+    try:
+        with tempfile.TemporaryDirectory() as work:
+            cache = training_cache(Path(data), plan, labels, checkpoint["provenance"], Path(work))
+            found = calibrate(net, cache, augmentation_of(checkpoint["recipe"]))
+    except (DistillSegError, OSError) as problem:
+        on_remark(
+            "Probabilities are not calibrated and are shown at a softmax temperature of 1: "
+            f"{str(problem).rstrip('.')}."
+        )
+        return None
+    on_remark(found.sentence())
+    return found
 
 
 def _with_int8(contents: Contents, cache: Cache, on_remark: Callable[[str], None]) -> Contents:

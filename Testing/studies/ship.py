@@ -41,17 +41,18 @@ def ship(run: Path, stage: str, card: Path, data: Path, groups: list[str]) -> Pa
         plain = Path(folder) / f"{config.id}-{config.version}.distillseg"
         bare = Path(folder) / card.name
         write_text(bare, MEASURED.sub("", card.read_text(encoding="utf-8")))
-        export(run, stage, bare, plain)
+        export(run, stage, bare, plain, data)
         library("evaluate", plain, "--data", data, "--json", card.with_suffix(".json"))
         options = ["--data", data, "--out", card.with_suffix(".md"), "--groups", *groups]
         python(Path(__file__).with_name("examine.py"), plain, *options)
     path = MODELS / f"{config.id}-{config.version}.distillseg"
-    export(run, stage, card, path)
+    export(run, stage, card, path, data)
     return path
 
 
-def export(run: Path, stage: str, card: Path, out: Path) -> None:
-    library("export", run, "--stage", stage, "--card", card, "--out", out)
+def export(run: Path, stage: str, card: Path, out: Path, data: Path) -> None:
+    """The package, its probabilities calibrated on the run's training cases."""
+    library("export", run, "--stage", stage, "--card", card, "--data", data, "--out", out)
 
 
 def library(*words: object) -> None:

@@ -117,6 +117,7 @@ def exported(run, out, **settings):
         card=run / "card.toml",
         out=out,
         int8=True,
+        calibration=False,
         on_remark=told.append,
         **settings,
     )
