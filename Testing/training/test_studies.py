@@ -206,7 +206,8 @@ def test_an_examination_names_the_worst_and_tells_the_groups_apart():
         for n, e in enumerate((0.5, -0.1, 0.1, -0.1, 0.1, -0.5), start=4)
     ]
     bins = examine.binned(np.array([0.9, 0.9]), np.array([True, False]))
-    text = examine.report(findings, bins, {"diastole": "_ED$", "systole": "_ES$"})
+    near = examine.binned(np.array([0.7]), np.array([True]))
+    text = examine.report(findings, bins, near, {"diastole": "_ED$", "systole": "_ES$"})
     assert "**Ball**: Dice median 0.650" in text
     assert (
         "Volume +0.0 % on average (-50 % to +50 % in single cases; mean absolute error 23.3 %)"
@@ -217,7 +218,9 @@ def test_an_examination_names_the_worst_and_tells_the_groups_apart():
     assert "| diastole | 0.700 ± 0.200 (n = 3) |" in text
     assert "| small third by volume | 0.850 ± 0.071 (n = 2) |" in text
     assert "over the cases: 1.00." in text
-    assert "Expected calibration error 40.0 %" in text
+    assert "Expected calibration error 40.0 %; over all voxels within 2 of a structure" in text
+    assert "of model or reference 30.0 %" in text
+    assert "misses its Dice by 0.000 (bias +0.000)" in text
 
 
 @pytest.mark.parametrize(
