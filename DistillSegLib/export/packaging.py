@@ -34,7 +34,7 @@ from DistillSegLib.networks import count_parameters, smallest_size
 from DistillSegLib.package import read_package, write_package
 from DistillSegLib.records import from_dict
 from DistillSegLib.runtime import Session
-from DistillSegLib.training.cache import Cache, open_cache
+from DistillSegLib.training.cache import INDEX, Cache, open_cache
 from DistillSegLib.training.checkpoints import load_specialised
 from DistillSegLib.training.folder import checkpoint_of
 from DistillSegLib.training.plan import Plan
@@ -117,7 +117,7 @@ def build_package(
         eight_bits.check_int8(cache)
     calibrated = None
     if calibration:
-        calibrated = _calibrated(net, checkpoint, data or run / "cache" / domain, on_remark)
+        calibrated = _calibrated(net, checkpoint, data, run / "cache" / domain, on_remark)
     coarse = getattr(net, "stride", 1) > 1
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL
@@ -167,14 +167,23 @@ def build_package(
 def _calibrated(
     net: nn.Module,
     checkpoint: Mapping[str, Any],
-    data: Path | str,
+    data: Path | str | None,
+    own: Path,
     on_remark: Callable[[str], None],
 ) -> Calibration | None:
-    """At which temperature probabilities are shown; None, and why, if it cannot be fitted."""
+    """At which temperature probabilities are shown; None, and why, if it cannot be fitted.
+
+    Args:
+        own: the run's cache, which is taken where no data are given.
+    """
     plan, labels = from_dict(Plan, checkpoint["plan"]), from_dict(LabelTable, checkpoint["labels"])
     try:
+        if data is None and not (own / INDEX).is_file():
+            raise DistillSegError("the run has no cache; name its cache or data set with --data.")
         with tempfile.TemporaryDirectory() as work:
-            cache = training_cache(Path(data), plan, labels, checkpoint["provenance"], Path(work))
+            cache = training_cache(
+                Path(data or own), plan, labels, checkpoint["provenance"], Path(work)
+            )
             found = calibrate(net, cache, augmentation_of(checkpoint["recipe"]))
     except (DistillSegError, OSError) as problem:
         on_remark(

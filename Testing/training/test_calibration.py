@@ -236,3 +236,14 @@ def test_without_the_data_the_temperature_is_one_and_the_export_says_so(run, tmp
     assert package.manifest.temperature == 1.0 and "calibration" not in package.manifest.provenance
     assert len(told) == 1
     assert told[0].startswith("Probabilities are not calibrated and are shown at a softmax")
+
+
+def test_an_export_of_a_run_without_a_cache_asks_for_its_data(run, tmp_path):
+    folder, _, _ = run
+    for part in ("student", "recipe.json", "card.toml"):
+        (tmp_path / part).symlink_to(folder / part)
+    package, told = exported(tmp_path, tmp_path / "x.distillseg")
+    assert package.manifest.temperature == 1.0
+    assert "the run has no cache; name its cache or data set with --data." in told[0]
+    package, told = exported(tmp_path, tmp_path / "y.distillseg", data=folder / "cache")
+    assert package.manifest.temperature > 1.5
