@@ -6,6 +6,8 @@ The data set is copied into nnU-Net's layout, planned and preprocessed by nnU-Ne
 ours (`Dataset.split`, seed 0), so that who is held out here is held out there. Width, batch and
 length are cut to what a processor manages; nothing else is changed, so the results folder is one
 like any other. nnU-Net's fingerprint looks at all cases, as it does in its own cross-validation.
+nnU-Net as it plans itself, on a GPU and in pieces, is `--features 32 --batch 9 --epochs 1000
+--iterations 250 --device cuda`, then the same again with `--resume`.
 
     distillseg train my.toml --data Task04_Hippocampus --out run
 
@@ -39,14 +41,17 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=40, help="steps in each epoch")
     parser.add_argument("--features", type=int, default=16, help="of the finest level")
     parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="such as cuda")
+    parser.add_argument("--resume", action="store_true", help="go on from nnU-Net's checkpoint")
     options = parser.parse_args()
     values = {f"nnUNet_{n}": str(options.out / n) for n in ("raw", "preprocessed", "results")}
     os.environ.update(values, nnUNet_compile="0", nnUNet_def_n_proc="1", nnUNet_n_proc_DA="1")
     dataset = read_dataset(options.data)
     name = f"Dataset{NUMBER:03d}_{re.sub(r'[^A-Za-z0-9]', '', dataset.name)}"
-    write_raw(dataset, options.out / "raw" / name)
-    plan(options.out / "preprocessed" / name, dataset, options.features, options.batch)
-    train(options.fold, options.epochs, options.iterations)
+    if not options.resume:
+        write_raw(dataset, options.out / "raw" / name)
+        plan(options.out / "preprocessed" / name, dataset, options.features, options.batch)
+    train(options)
 
 
 def write_raw(dataset: Dataset, folder: Path) -> None:
@@ -89,18 +94,22 @@ def plan(folder: Path, dataset: Dataset, features: int, batch: int) -> None:
     (folder / "splits_final.json").write_text(json.dumps(folds, indent=1))
 
 
-def train(fold: int, epochs: int, iterations: int) -> None:
+def train(options: argparse.Namespace) -> None:
     """nnU-Net's own training and validation of one fold."""
     import torch
-    from nnunetv2.run.run_training import get_trainer_from_args
+    from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 
     os.environ["nnUNet_n_proc_DA"] = "0"  # noqa: SIM112 - nnU-Net spells it so
-    trainer = get_trainer_from_args(str(NUMBER), CONFIGURATION, fold, device=torch.device("cpu"))
-    trainer.num_epochs, trainer.num_iterations_per_epoch = epochs, iterations
+    device = torch.device(options.device)
+    trainer = get_trainer_from_args(str(NUMBER), CONFIGURATION, options.fold, device=device)
+    trainer.num_epochs = options.epochs
+    trainer.num_iterations_per_epoch = options.iterations
     trainer.num_val_iterations_per_epoch = 5
+    trainer.save_every = 10
+    maybe_load_checkpoint(trainer, options.resume, False)
     trainer.run_training()
     trainer.perform_actual_validation()
-    print(f"The teacher: {trainer.output_folder_base}, folds = [{fold}]")
+    print(f"The teacher: {trainer.output_folder_base}, folds = [{options.fold}]")
 
 
 if __name__ == "__main__":
