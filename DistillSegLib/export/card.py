@@ -116,8 +116,9 @@ def read_scores(path: Path, labels: LabelTable, provenance: Mapping[str, Any]) -
         )
     if failures:
         description += f"; {failures} further cases could not be scored"
-    if split := provenance.get("split"):
-        description += "; split: " + ", ".join(f"{key} {value}" for key, value in split.items())
+    if split := provenance.get("split"):  # who was held out; not how much of the rest was labelled
+        known = [f"{key} {split[key]}" for key in ("folds", "fold", "seed") if key in split]
+        description += "; split: " + ", ".join(known)
     return TestResult(description, len(cases), tolerance_mm, scores)
 
 
@@ -221,11 +222,20 @@ def _training(provenance: Mapping[str, Any]) -> str:
         if key == "int8":
             continue  # has a section of its own
         if isinstance(value, Mapping):
-            value = ", ".join(f"{name} {each}" for name, each in value.items())
+            value = ", ".join(f"{_words(name)} {_number(each)}" for name, each in value.items())
         elif isinstance(value, (list, tuple)):
             value = f"{len(value)} (listed in the manifest)"
-        rows.append((key.replace("_", " "), str(value)))
+        rows.append((_words(key), str(value)))
     return _table(("", ""), rows) if rows else ""
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _number(value: Any) -> str:
+    """As it is; of a fraction three digits that count."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

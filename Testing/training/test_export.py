@@ -234,7 +234,7 @@ def run(tmp_path):
     provenance = {
         "dataset": "Phantoms",
         "command": "distillseg train phantom",
-        "split": {"folds": 5, "fold": 0, "seed": 7},
+        "split": {"folds": 5, "fold": 0, "seed": 7, "labelled": 0.5},
         "training_cases": ["a", "b"],
         "held_out_cases": ["c", "d"],
     }
@@ -302,7 +302,7 @@ def test_a_stage_becomes_a_package_that_its_user_can_run(run, tmp_path):
     ]
     for words in (
         "| Front | 0.900 ± 0.020 (n = 2) | 1.500 (n = 2) | 0.950 ± 0.030 (n = 2) |",
-        "2 cases: Phantoms, held out from training; split: folds 5, fold 0, seed 7",
+        "2 cases: Phantoms, held out from training; split: folds 5, fold 0, seed 7. Mean",
         "| command | distillseg train phantom |",
         "## Known failures\n\nAll patients.",
         "## Analysis\n\nIt fails on **left** ears.\n\n## Training",
