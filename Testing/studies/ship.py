@@ -14,6 +14,9 @@ after:
     python Testing/studies/make_thumbnails.py
     python Testing/studies/model_table.py
     python Testing/studies/accuracy_plots.py
+    python Testing/studies/structure_plots.py
+    python Testing/studies/gallery.py hippocampus-fast --data Task04_… --outlines
+    python Testing/studies/evidence.py
 """
 
 from __future__ import annotations
@@ -42,7 +45,9 @@ def ship(run: Path, stage: str, card: Path, data: Path, groups: list[str]) -> Pa
         bare = Path(folder) / card.name
         write_text(bare, MEASURED.sub("", card.read_text(encoding="utf-8")))
         export(run, stage, bare, plain, data)
-        library("evaluate", plain, "--data", data, "--json", card.with_suffix(".json"))
+        scores = card.with_suffix(".json")
+        library("evaluate", plain, "--data", data, "--json", scores)
+        write_text(scores, scores.read_text(encoding="utf-8").replace(str(plain), plain.name))
         options = ["--data", data, "--out", card.with_suffix(".md"), "--groups", *groups]
         python(Path(__file__).with_name("examine.py"), plain, *options)
     path = MODELS / f"{config.id}-{config.version}.distillseg"
