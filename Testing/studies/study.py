@@ -28,7 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from DistillSegLib.commands.train import read_domains
+from DistillSegLib.errors import DistillSegError, RecipeError
 from DistillSegLib.files import write_text
+from DistillSegLib.places import recipes
 from DistillSegLib.records import from_dict
 
 try:
@@ -154,11 +156,32 @@ def folder_of(study: Study, name: str, fold: int, work: Path) -> Path:
     return work / f"{first}-f{fold}"
 
 
+def check_guide(study: Study, name: str, fold: int, folder: Path) -> None:
+    """RecipeError if a guide's folder holds a run of another recipe, or one that saw other cases.
+
+    Its cache is trained from: another study's guide would bring the wrong patients with it.
+    """
+    path = folder / "recipe.json"
+    if not path.is_file():
+        return
+    recipe = study.guides[name].recipe
+    file = recipe_path(recipe) if recipe.endswith(".toml") else recipes()[recipe]
+    wanted = tomllib.loads(file.read_text(encoding="utf-8"))["name"], fold
+    made = json.loads(path.read_text(encoding="utf-8"))
+    found = made["name"], made["split"]["fold"]
+    if found != wanted:
+        raise RecipeError(
+            f"'{folder}' holds the recipe '{found[0]}', fold {found[1]}; the guide '{name}' of the "
+            f"study '{study.name}' is of '{wanted[0]}', fold {wanted[1]}. Give another --work."
+        )
+
+
 def train_guides(study: Study, fold: int, data: Data, work: Path) -> dict[str, Path]:
     """The folders of the guides' runs, trained now unless they are."""
     folders = {}
     for name, guide in study.guides.items():
         folder = folders[name] = folder_of(study, name, fold, work)
+        check_guide(study, name, fold, folder)
         if not (folder / guide.stage / f"{guide.role}.pt").is_file():
             sets = [f"split.fold={fold}", *guide.set]
             options = ["--data", *words_of(data), "--out", folder, "--resume", "--set", *sets]
@@ -274,8 +297,11 @@ def main() -> None:
     if not options.table:
         if options.data is None:
             parser.error("give the data set with --data, or --table")
-        data = read_domains(options.data)
-        done = work_off(study, data, options.work, options.set, options.minutes)
+        try:
+            data = read_domains(options.data)
+            done = work_off(study, data, options.work, options.set, options.minutes)
+        except DistillSegError as problem:
+            raise SystemExit(str(problem)) from problem
     if options.table or done:
         from study_table import publish
 

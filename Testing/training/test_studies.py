@@ -120,6 +120,18 @@ def test_a_study_runs_stops_and_goes_on(small, tmp_path):
     assert "2 of 4 runs are still to be done." in study_table.table(small, found)
 
 
+@pytest.mark.parametrize(("name", "fold"), [("hippocampus", 1), ("small", 0)])
+def test_a_guide_of_another_recipe_or_fold_is_refused(small, tmp_path, name, fold):
+    """Two studies that share a folder may call their guides alike."""
+    folder = studies.folder_of(small, "teacher", 1, tmp_path)
+    (folder / "student").mkdir(parents=True)
+    (folder / "student" / "student.pt").touch()
+    (folder / "recipe.json").write_text(json.dumps({"name": name, "split": {"fold": fold}}))
+    words = rf"'{name}', fold {fold}; .* is of 'small', fold 1\. Give another --work\."
+    with pytest.raises(RecipeError, match=words):
+        studies.train_guides(small, 1, {"": tmp_path}, tmp_path)
+
+
 def _plain(study) -> dict:
     form = dict(vars(study))
     form["arms"] = [vars(arm) for arm in study.arms]
