@@ -14,9 +14,9 @@ it has learnt from than of new ones, so the patches are varied as in training. W
 chosen, on the bundled hippocampus models (160 training cases, 40 held out):
 
     T                                    fast   reference   tiny
-    training cases as they are           1.60   1.67        1.64
-    patches of them, varied (this file)  1.74   1.83        1.78
-    held-out cases (not used)            2.04   2.16        1.96
+    training cases as they are           1.63   1.67        1.64
+    patches of them, varied (this file)  1.73   1.83        1.78
+    held-out cases (not used)            2.05   2.16        1.96
 
 A part of the gap is closed; on new cases a network is still surer than right, by 3 to 5 points of
 probability instead of 8 to 9.
@@ -42,7 +42,7 @@ from DistillSegLib.datasets import read_dataset
 from DistillSegLib.errors import DatasetError, DistillSegError
 from DistillSegLib.labels import LabelTable
 from DistillSegLib.records import from_dict
-from DistillSegLib.training.cache import INDEX, Cache, open_cache, prepare
+from DistillSegLib.training.cache import INDEX, Cache, labelled, open_cache, prepare
 from DistillSegLib.training.patches import PatchLoader
 from DistillSegLib.training.plan import Plan
 from DistillSegLib.training.recipe import AugmentationConfig
@@ -140,6 +140,8 @@ def training_cache(
 ) -> Cache:
     """The cases of `folder` that a network was trained on: of a run's cache, or of a data set.
 
+    Where labels were withheld from the training (`split.labelled`), they are withheld here too.
+
     Args:
         plan, labels, provenance: of the network's checkpoint.
         work: empty folder, where cases of a data set are preprocessed.
@@ -155,11 +157,13 @@ def training_cache(
                 f"The cache '{folder}' was prepared for another plan than the network's; give the "
                 "cache that it was trained from, or the data set."
             )
-        cases = _spread([case for case in cache.training_cases if case.id in trained])
+        known = [case for case in cache.training_cases if case.id in trained]
+        cases = _spread(_labelled(known, provenance))
         cache = replace(cache, cases=tuple(cases), held_out=())
     else:
         dataset = read_dataset(folder)
-        cases = _spread([case for case in dataset.cases if case.id in trained])
+        known = [case for case in dataset.cases if case.id in trained]
+        cases = _spread(_labelled(known, provenance))
         chosen = replace(dataset, cases=tuple(cases))
         cache = prepare(chosen, plan, (), labels, work) if cases else None
     if not cases:
@@ -170,6 +174,12 @@ def training_cache(
 def augmentation_of(recipe: Mapping[str, Any]) -> AugmentationConfig:
     """How a run varied its patches, from the recipe in its checkpoint."""
     return from_dict(AugmentationConfig, recipe.get("augmentation", {}))
+
+
+def _labelled(cases: list, provenance: Mapping[str, Any]) -> list:
+    """Those whose labels were learnt from."""
+    split = provenance.get("split", {})
+    return labelled(cases, split.get("labelled", 1.0), split.get("seed", 0))
 
 
 def _spread(cases: list) -> list:

@@ -19,6 +19,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,9 @@ class CachedCase:
     domain: str
     folder: str
     stored: Mapping[str, str] = field(default_factory=dict)
+
+
+AnyCase = TypeVar("AnyCase", Case, CachedCase)
 
 
 @dataclass(frozen=True)
@@ -100,14 +104,19 @@ class Cache:
 
     def labelled_cases(self, share: float, seed: int) -> tuple[CachedCase, ...]:
         """The training cases of a share of the patients, rounded up; smaller ones lie in larger."""
-        patients = sorted({case.patient for case in self.training_cases})
-        random.Random(seed).shuffle(patients)
-        chosen = set(patients[: math.ceil(share * len(patients) - 1e-9)])
-        return tuple(case for case in self.training_cases if case.patient in chosen)
+        return tuple(labelled(self.training_cases, share, seed))
 
     @property
     def held_out_cases(self) -> tuple[CachedCase, ...]:
         return tuple(case for case in self.cases if case.id in self.held_out)
+
+
+def labelled(cases: Sequence[AnyCase], share: float, seed: int) -> list[AnyCase]:
+    """Of training cases those of a share of the patients, as `Cache.labelled_cases`."""
+    patients = sorted({case.patient for case in cases})
+    random.Random(seed).shuffle(patients)
+    chosen = set(patients[: math.ceil(share * len(patients) - 1e-9)])
+    return [case for case in cases if case.patient in chosen]
 
 
 def check_cases(dataset: Dataset, *, on_progress: Callable[[float], None] = ignore) -> None:

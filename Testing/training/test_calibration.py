@@ -11,6 +11,7 @@ import SimpleITK as sitk
 import torch
 
 from DistillSegLib import Segmenter
+from DistillSegLib.datasets import read_dataset
 from DistillSegLib.errors import DatasetError, DistillSegError
 from DistillSegLib.export import calibration
 from DistillSegLib.export.calibration import calibrate, fit_temperature, training_cache
@@ -25,6 +26,7 @@ from DistillSegLib.training.cache import Cache, CachedCase, Source, open_cache
 from DistillSegLib.training.checkpoints import Origin, save_network
 from DistillSegLib.training.plan import Plan
 from DistillSegLib.training.recipe import AugmentationConfig
+from Testing.datasets import write_decathlon
 
 CARD = """
 id = "phantom-fast"
@@ -155,6 +157,27 @@ def test_only_cases_of_the_training_are_looked_at(run, tmp_path, monkeypatch):
     looked.clear()
     assert calibrate(net, whole, PLAIN).cases == 6
     assert sorted(looked) == list("abcdef")
+
+
+def test_labels_that_were_withheld_from_the_training_stay_withheld(run, tmp_path):
+    folder, _, cache = run
+    known = {"training_cases": list("abcdef"), "split": {"labelled": 0.5, "seed": 3}}
+    found = training_cache(folder / "cache", cache.plan, LABELS, known, tmp_path)
+    assert len(found.training_cases) == 3
+    assert found.training_cases == cache.labelled_cases(0.5, 3)
+
+
+def test_of_a_data_set_those_that_were_learnt_from_are_prepared(run, tmp_path):
+    _, _, cache = run
+    data = write_decathlon(tmp_path / "data", cases=8)
+    labels = read_dataset(data).labels
+    ids = [f"case_{number:02d}" for number in range(6)]  # 6 and 7 are held out
+    known = {"training_cases": ids, "split": {"labelled": 0.5, "seed": 3}}
+    whole = training_cache(data, cache.plan, labels, {"training_cases": ids}, tmp_path / "all")
+    assert [case.id for case in whole.training_cases] == ids
+    found = training_cache(data, cache.plan, labels, known, tmp_path / "work")
+    chosen = whole.labelled_cases(0.5, 3)
+    assert [c.id for c in found.training_cases] == [c.id for c in chosen] and len(chosen) == 3
 
 
 def test_at_the_temperature_found_a_network_is_nearer_to_what_is_right(run):
