@@ -68,33 +68,35 @@ def read(study: Study, results: Path = RESULTS) -> dict[str, list[dict[str, Any]
 def row_of(title: str, runs: Sequence[Mapping[str, Any]]) -> Row:
     """An arm's numbers. A structure in neither mask counts nowhere; one missed has no HD95."""
     at = {name: index for index, name in enumerate(runs[0]["metrics"])}
-    structures = list(dict.fromkeys(s for case in runs[0]["cases"].values() for s in case))
+    every = [case for run in runs for case in run["cases"].values()]
+    structures = list(dict.fromkeys(structure for case in every for structure in case))
 
     def values(run: Mapping[str, Any], metric: str, structure: str) -> list[float]:
         scored = (case[structure] for case in run["cases"].values() if structure in case)
-        every = (scores[at[metric]] for scores in scored)
-        return [value for value in every if value is not None]
+        return [scores[at[metric]] for scores in scored if scores[at[metric]] is not None]
 
     dice = {}
     for structure in structures:
-        means = [statistics.fmean(values(run, "dice", structure)) for run in runs]
-        dice[structure] = statistics.fmean(means), _sd(means)
+        scored = (values(run, "dice", structure) for run in runs)
+        means = [statistics.fmean(found) for found in scored if found]
+        dice[structure] = (statistics.fmean(means) if means else math.nan), _sd(means)
     distances = [d for run in runs for s in structures for d in values(run, "hd95_mm", s)]
-    scored = sum(len(values(run, "dice", s)) for run in runs for s in structures)
+    count = sum(len(values(run, "dice", s)) for run in runs for s in structures)
     of_case: dict[str, list[float]] = {}
     for run in runs:
         for case, scores in run["cases"].items():
             found = [s[at["dice"]] for s in scores.values() if s[at["dice"]] is not None]
-            of_case.setdefault(case, []).append(statistics.fmean(found))
+            if found:
+                of_case.setdefault(case, []).append(statistics.fmean(found))
     by_run = {
         (run["fold"], run["seed"]): statistics.fmean(
-            statistics.fmean(values(run, "dice", s)) for s in structures
+            statistics.fmean(found) for s in structures if (found := values(run, "dice", s))
         )
         for run in runs
     }
     by_case = {case: statistics.fmean(found) for case, found in of_case.items()}
     mean_mm = statistics.fmean(distances) if distances else math.nan
-    return Row(title, runs, dice, mean_mm, scored - len(distances), by_case, by_run)
+    return Row(title, runs, dice, mean_mm, count - len(distances), by_case, by_run)
 
 
 def against(row: Row, baseline: Row) -> tuple[float, int, int, float]:
@@ -110,14 +112,14 @@ def table(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str
     rows = {arm.name: row_of(arm.title, found[arm.name]) for arm in study.arms if found[arm.name]}
     if not rows:
         return f"### {study.title}\n\nNo run is finished.\n"
-    structures = list(next(iter(rows.values())).dice)
+    structures = list(dict.fromkeys(name for row in rows.values() for name in row.dice))
     head = HEAD.format(dice=" | ".join(f"Dice {name}" for name in structures))
     lines = [head, "|---" * (head.count("|") - 1) + "|"]
-    for name, row in rows.items():
+    for arm, row in rows.items():
         cells = [row.title, str(len(row.runs))]
-        cells += [f"{mean:.4f} ± {sd:.4f}" for mean, sd in row.dice.values()]
+        cells += [_dice(*row.dice.get(name, (math.nan, math.nan))) for name in structures]
         cells.append(f"{row.hd95_mm:.2f}" + (f" ({row.missed} missed)" if row.missed else ""))
-        cells += _compared(row, rows.get(study.baseline), name == study.baseline)
+        cells += _compared(row, rows.get(study.baseline), arm == study.baseline)
         first = row.runs[0]
         minutes = statistics.fmean(run["cpu_minutes"] for run in row.runs)
         cells += [f"{first['parameters']:,}", str(first["labelled_cases"]), f"{minutes:.1f}"]
@@ -127,6 +129,13 @@ def table(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str
     title = next(arm.title for arm in study.arms if arm.name == study.baseline)
     notes = NOTES.format(baseline=title)
     return f"### {study.title}\n\n" + "\n".join(lines) + f"\n\n{notes} {study.size}{waiting}\n"
+
+
+def _dice(mean: float, sd: float) -> str:
+    """One run has no standard deviation, and a structure that is nowhere has no mean."""
+    if math.isnan(mean):
+        return "–"
+    return f"{mean:.4f}" if math.isnan(sd) else f"{mean:.4f} ± {sd:.4f}"
 
 
 def _compared(row: Row, baseline: Row | None, same: bool) -> list[str]:

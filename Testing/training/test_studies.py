@@ -193,9 +193,27 @@ def test_the_table_says_what_the_results_hold(small):
     assert (gap, better, cases) == (pytest.approx(-0.025), 3, 4)
     assert p == wilcoxon([0.1, 0.2, 0.2, -0.6]).pvalue
     text = study_table.table(small, found)
-    assert "| with a teacher | 1 | 0.6500 ± nan | 2.00 (1 missed) | -2.50 | 3 of 4 |" in text
+    assert "| with a teacher | 1 | 0.6500 | 2.00 (1 missed) | -2.50 | 3 of 4 |" in text
     assert "| alone | 2 | 0.6750 ± 0.0354 | 2.00 |  |  |  | 1,234 | 6 | 1.5 |" in text
     assert "1 of 4 runs are still to be done." in text and "Far too small." in text
+
+
+def test_a_structure_that_is_in_neither_mask_counts_nowhere(small):
+    """Tail is in case b of the second run only; case a holds nothing at all in the first."""
+    runs = [result("none", seed, 0.5, 0.6) for seed in (0, 1)]
+    runs[0]["cases"]["a"]["Ball"] = [None, None, None]
+    for run in runs:
+        run["cases"]["b"]["Tail"] = [None, None, None]
+    runs[1]["cases"]["b"]["Tail"] = [0.8, 3.0, 0.9]
+    row = study_table.row_of("x", runs)
+    assert row.dice["Ball"][0] == pytest.approx((0.6 + 0.55) / 2)
+    assert row.dice["Tail"][0] == 0.8 and math.isnan(row.dice["Tail"][1])
+    assert row.by_case == pytest.approx({"a": 0.5, "b": (0.6 + 0.7) / 2})
+    assert row.by_run == pytest.approx({(0, 0): 0.6, (0, 1): (0.55 + 0.8) / 2})
+    assert row.missed == 0
+    text = study_table.table(small, {"none": runs[:1], "maps": [result("maps", 0, 0.5, 0.6)]})
+    assert "| alone | 1 | 0.6000 | – |" in text and "| with a teacher | 1 | 0.5500 | – |" in text
+    study_table.picture(small, {"none": runs, "maps": []})
 
 
 def test_runs_alike_have_no_difference_to_test(small):
