@@ -16,7 +16,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from DistillSegLib.errors import RecipeError
+from DistillSegLib.networks import NetworkConfig, build_network, count_parameters
+from DistillSegLib.records import from_dict
 from DistillSegLib.training import checkpoints
 
 # What is left out together: the weights that write the features, their norm, those that read them.
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, required=True, help="features of the finest level")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    net, data = checkpoints.load_network(options.checkpoint)
+    _, data = checkpoints.load_network(options.checkpoint)
     width = list(data["network"]["settings"].get("width", ()))
     if data["network"]["network"] != "fast_unet" or not width or options.first >= width[0]:
         raise SystemExit(
@@ -69,14 +70,19 @@ def main() -> None:
         )
     settings = data["network"]["settings"] | {"width": [options.first, *width[1:]]}
     network = data["network"] | {"settings": settings}
-    data = data | {"network": network, "weights": narrow(data["weights"], options.first)}
-    checkpoints.save(options.out, data)
+    net = build_network(from_dict(NetworkConfig, network), data["channels"], data["classes"])
     try:
-        net, _ = checkpoints.load_network(options.out)
-    except RecipeError as problem:
-        options.out.unlink()
-        raise SystemExit(f"Only one convolution per block is known here: {problem}") from problem
-    print(f"{options.out}: {sum(weight.numel() for weight in net.parameters()):,} parameters")
+        weights = narrow(data["weights"], options.first)
+        net.load_state_dict(weights, strict=True)
+    except RuntimeError as problem:
+        raise SystemExit(
+            f"'{options.checkpoint}' has {data['network']['settings']}; only networks of one "
+            "convolution per block can be made narrower here."
+        ) from problem
+    # What the optimiser remembers is of the wide weights, and stays behind.
+    data = {key: value for key, value in data.items() if key != "moments"}
+    checkpoints.save(options.out, data | {"network": network, "weights": weights})
+    print(f"{options.out}: {count_parameters(net):,} parameters")
 
 
 if __name__ == "__main__":

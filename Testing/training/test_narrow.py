@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from DistillSegLib.networks import NetworkConfig, build_network
+from DistillSegLib.training import checkpoints
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "studies"))
 
@@ -54,3 +55,31 @@ def test_the_heaviest_features_are_kept_in_their_order(wide):
     weights["stem.1.weight"][:] = torch.tensor([9.0, 1, 2, 8, 3, 9, 4, 7])
     weights["encoder.0.0.0.weight"][:] = 1
     assert narrow.heaviest(weights, *narrow.STEM, 4).tolist() == [0, 3, 5, 7]
+
+
+def narrowed(folder: Path, monkeypatch, net: torch.nn.Module, **settings) -> Path:
+    """What the command makes of a checkpoint whose optimiser remembers the wide weights."""
+    network = {"network": "fast_unet", "settings": settings, "domains": []}
+    moments = {"head.weight": {"exp_avg": torch.zeros(3, 8, 1, 1, 1)}}
+    data = {"network": network, "weights": net.state_dict(), "channels": 1, "classes": 3}
+    checkpoints.save(folder / "wide.pt", data | {"moments": moments})
+    words = [str(folder / "wide.pt"), "--first", "6", "--out", str(folder / "thin.pt")]
+    monkeypatch.setattr(sys, "argv", ["narrow.py", *words])
+    narrow.main()
+    return folder / "thin.pt"
+
+
+def test_what_the_optimiser_remembers_of_the_wide_network_is_left_behind(
+    wide, tmp_path, monkeypatch
+):
+    thin, data = checkpoints.load_network(narrowed(tmp_path, monkeypatch, wide, width=[8, 8, 16]))
+    assert thin.head.weight.shape[1] == 6 and "moments" not in data
+
+
+def test_a_network_that_cannot_be_narrowed_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    settings = {"width": [8, 8, 16], "convolutions": 2}
+    net = build_network(NetworkConfig("fast_unet", settings), 1, 3)
+    (tmp_path / "thin.pt").write_bytes(b"of before")
+    with pytest.raises(SystemExit, match="one convolution per block"):
+        narrowed(tmp_path, monkeypatch, net, **settings)
+    assert (tmp_path / "thin.pt").read_bytes() == b"of before"
