@@ -51,8 +51,8 @@ def doubt(manifest: Manifest, measured: Measured) -> int:
     """How unlike its training images a model finds an image.
 
     Returns:
-        0 like them; 1 with a warning; 2 where it would refuse, be shown too few channels, or the
-        voxels are much finer than any of training.
+        0 like them; 1 with a warning; 2 where it would refuse, the image is of another modality or
+        has too few channels, or its voxels are much finer than any of training.
     """
     scope = manifest.scope
     finer = [low / mm for mm, (low, _) in zip(measured.spacing_mm, scope.spacing_mm)]
