@@ -18,6 +18,7 @@ hippocampus models' own calibrated probabilities have an expected error of 9 to 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -136,7 +137,7 @@ def _structure(name: str, found: Sequence[Finding]) -> str:
         (
             f.case,
             f"{f.dice:.3f}",
-            f"{f.hd95_mm:.1f}",
+            f"{f.hd95_mm:.1f}" if math.isfinite(f.hd95_mm) else "missed",
             f"{f.reference_ml:.2f}",
             f"{100 * f.error:+.0f} %",
         )

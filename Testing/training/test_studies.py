@@ -253,6 +253,19 @@ def test_an_examination_names_the_worst_and_tells_the_groups_apart():
     assert "misses its Dice by 0.000 (bias +0.000)" in text
 
 
+def test_a_structure_that_was_missed_has_no_distance():
+    """Its confidence is not known either."""
+    found = [
+        examine.Finding("p1", "Tumour", 0.0, math.inf, 9.0, -1.0, None),
+        examine.Finding("p2", "Tumour", 0.7, 8.0, 9.0, 0.1, 0.8),
+        examine.Finding("p3", "Tumour", 0.8, 5.0, 9.0, 0.0, 0.9),
+    ]
+    bins = examine.binned(np.array([0.9, 0.9]), np.array([True, False]))
+    text = examine.report(found, bins, bins, {})
+    assert "| p1 | 0.000 | missed | 9.00 | -100 % |" in text
+    assert "misses its Dice by 0.100 (bias +0.100). Rank correlation over the cases: 1.00." in text
+
+
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [(0.81, 0.89, [0.82, 0.84, 0.86, 0.88]), (0, 5, [0, 1, 2, 3, 4, 5]), (1, 1.05, None)],
