@@ -7,6 +7,7 @@ from slicer.i18n import tr as _
 
 from DistillSegPanel.Bars import barIcon, profileIcon
 from DistillSegPanel.ComparisonTable import POSITION, profileOf
+from DistillSegPanel.ResultTexts import volumeText
 
 KEYS = ("structure", "dice", "hd95_mm", "nsd", "volume_a_ml", "difference_percent", POSITION)
 BAR, PROFILE = (10, 8), (18, 14)  # pixels
@@ -143,7 +144,8 @@ def sortedOrder(rows, column, isDescending):
 
 def _cells(row):
     """Text and length of the bar, for each column of the panel's table."""
-    volumes = f"{_number(row['volume_a_ml'], 2)}\n{_number(row['volume_b_ml'], 2)}"
+    both = (row["volume_a_ml"], row["volume_b_ml"])
+    volumes = "\n".join("–" if math.isnan(each) else volumeText(each) for each in both)
     return (
         (row["structure"], None),
         (_number(row["dice"], 3), row["dice"]),

@@ -536,6 +536,24 @@ class ComparisonTest(CompareCase):
         self.assertEqual(layouts, [])
         self.assertFalse(self.ui.editedLabel.isVisibleTo(self.panel.widget))
 
+    def test_volumes_of_a_heart_fit_their_column(self):
+        heart = SAMPLE.with_name("left-ventricle-mean.nii.gz")
+        self.panel.parameters.inputVolume = slicer.util.loadVolume(str(heart))
+        self.settle()
+        self.assertEqual(self.panel.parameters.model, "left-ventricle-fast@1.0.0")
+        self.segment()
+        self.waitUntil(lambda: self.ui.referenceButton.enabled)
+        self.ui.referenceButton.click()
+        self.waitUntil(lambda: self.section.view.isOpen, 60, self.panel.said)
+        self.waitUntil(lambda: not self.panel.busy)
+        self.assertIn("left-ventricle-reference", self.panel.parameters.compareB.GetName())
+        (row,), table = self.section.table.rows, self.ui.metricsTable
+        self.assertGreater(row["volume_a_ml"], 100)
+        self.assertEqual(float(self.column(4)[0].split()[0]), round(row["volume_a_ml"]))
+        for text in self.column(4)[0].split():
+            width = table.fontMetrics().boundingRect(text).width()
+            self.assertLess(width, table.columnWidth(4) - 4)
+
     def test_any_other_model_of_the_structures_can_be_run(self):
         self.segmented()
         self.waitUntil(lambda: self.ui.otherButton.enabled)
