@@ -176,14 +176,16 @@ def check_guide(study: Study, name: str, fold: int, folder: Path) -> None:
         )
 
 
-def train_guides(study: Study, fold: int, data: Data, work: Path) -> dict[str, Path]:
+def train_guides(
+    study: Study, fold: int, data: Data, work: Path, extra: Sequence[str]
+) -> dict[str, Path]:
     """The folders of the guides' runs, trained now unless they are."""
     folders = {}
     for name, guide in study.guides.items():
         folder = folders[name] = folder_of(study, name, fold, work)
         check_guide(study, name, fold, folder)
         if not (folder / guide.stage / f"{guide.role}.pt").is_file():
-            sets = [f"split.fold={fold}", *guide.set]
+            sets = [f"split.fold={fold}", *extra, *guide.set]
             options = ["--data", *words_of(data), "--out", folder, "--resume", "--set", *sets]
             command("train", recipe_path(guide.recipe), *options)
     return folders
@@ -191,7 +193,7 @@ def train_guides(study: Study, fold: int, data: Data, work: Path) -> dict[str, P
 
 def train(study: Study, run: Run, data: Data, out: Path, work: Path, extra: Sequence[str]) -> None:
     """Train a run to its end, in `out`."""
-    folders = train_guides(study, run.fold, data, work)
+    folders = train_guides(study, run.fold, data, work, extra)
     known = {
         name: folder / study.guides[name].stage / f"{study.guides[name].role}.pt"
         for name, folder in folders.items()

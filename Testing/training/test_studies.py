@@ -129,7 +129,7 @@ def test_a_guide_of_another_recipe_or_fold_is_refused(small, tmp_path, name, fol
     (folder / "recipe.json").write_text(json.dumps({"name": name, "split": {"fold": fold}}))
     words = rf"'{name}', fold {fold}; .* is of 'small', fold 1\. Give another --work\."
     with pytest.raises(RecipeError, match=words):
-        studies.train_guides(small, 1, {"": tmp_path}, tmp_path)
+        studies.train_guides(small, 1, {"": tmp_path}, tmp_path, [])
 
 
 def _plain(study) -> dict:
