@@ -20,8 +20,9 @@ def rowText(entry, others=()):
     if entry.package is None:
         return f"{entry.title}\n{_('This file cannot be used; select it to see why.')}"
     manifest = entry.package.manifest
-    spacing = max(manifest.preprocessing.spacing_mm)
-    scope = _("{modality} · {spacing:.3g} mm").format(modality=manifest.modality, spacing=spacing)
+    scope = _("{modality} · {spacing} mm").format(
+        modality=manifest.modality, spacing=spacingText(manifest.preprocessing.spacing_mm)
+    )
     return "\n".join(
         (
             manifest.title,
@@ -57,6 +58,12 @@ def secondsText(manifest):
     if speed is None:
         return _("≈ {seconds} s").format(seconds=numberText(seconds))
     return _("{seconds} s here").format(seconds=numberText(seconds))
+
+
+def spacingText(spacingMm):
+    """The edge of a voxel; of a thick slice that within it, and its thickness: "1.4 × 8"."""
+    least, most = min(spacingMm), max(spacingMm)
+    return f"{most:.3g}" if most < 2 * least else f"{least:.2g} × {most:.3g}"
 
 
 def numberText(seconds):

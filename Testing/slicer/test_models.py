@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 import qt
 import slicer
-from DistillSegPanel.ModelTexts import structuresText
+from DistillSegPanel.ModelTexts import spacingText, structuresText
 from PanelCase import FAST, REFERENCE, PanelCase, needsEngine
 
 from DistillSegLib.catalogue import list_packages
@@ -147,6 +147,10 @@ class ListTest(ModelsCase):
         test = load_package(PACKAGE).manifest.test
         scores = [replace(s, mean=s.mean - below * (s.metric == "dice")) for s in test.scores]
         return replace(test, scores=tuple(scores))
+
+    def test_thick_slices_are_told_from_cubes(self):
+        self.assertEqual(spacingText((1.0, 1.0, 1.0)), "1")
+        self.assertEqual(spacingText((8.0, 1.37, 1.37)), "1.4 × 8")
 
     def test_a_row_says_what_is_found_and_what_it_costs(self):
         title, what, scope, cost = self.row(FAST).split("\n")
