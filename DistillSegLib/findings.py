@@ -5,7 +5,7 @@ Nothing here knows what is normal; these are signs that a person should look.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import SimpleITK as sitk
@@ -38,8 +38,14 @@ class Finding:
     touches_border: bool
 
 
-def findings(segmentation: Segmentation, *, cancelled: Callable[[], bool] = never) -> list[Finding]:
+def findings(
+    segmentation: Segmentation, *, stack: bool = False, cancelled: Callable[[], bool] = never
+) -> list[Finding]:
     """One entry for each structure of the label table, in its order.
+
+    Args:
+        stack: the image is a stack of which every slice cuts the organ, as models of the
+            orientation "slices" take it: its first and last slice are no border.
 
     Raises:
         Cancelled: between two structures.
@@ -47,6 +53,8 @@ def findings(segmentation: Segmentation, *, cancelled: Callable[[], bool] = neve
     volumes = volumes_by_value_ml(segmentation.image)
     voxels = sitk.GetArrayViewFromImage(segmentation.image)
     boxes, found = boxes_by_value(voxels), []
+    spacing = segmentation.image.GetSpacing()[::-1]
+    sizes = [1 if stack and mm == max(spacing) else n for n, mm in zip(voxels.shape, spacing)]
     for label in segmentation.labels:
         if cancelled():
             raise Cancelled("The structures were not measured; it was cancelled.")
@@ -58,13 +66,13 @@ def findings(segmentation: Segmentation, *, cancelled: Callable[[], bool] = neve
                 label.name,
                 volumes.get(label.value, 0.0),
                 parts,
-                box is not None and _reaches_border(box, voxels.shape),
+                box is not None and _reaches_border(box, sizes),
             )
         )
     return found
 
 
-def _reaches_border(box: tuple[slice, ...], shape: tuple[int, ...]) -> bool:
+def _reaches_border(box: tuple[slice, ...], shape: Sequence[int]) -> bool:
     """Whether a box reaches the first or last slice of an image.
 
     Along an axis of a single slice nothing does.

@@ -27,8 +27,15 @@ class Findings(VTKObservationMixin):
         problem: why it cannot be measured, in one sentence.
     """
 
-    def __init__(self, onChange):
+    def __init__(self, onChange, isStack):
+        """Start with nothing.
+
+        Args:
+            onChange: told when something was measured.
+            isStack: (node) -> whether its image is a stack within the organ.
+        """
         VTKObservationMixin.__init__(self)
+        self._isStack = isStack
         self.bySegment = {}
         self.problem = ""
         self._onChange = onChange
@@ -78,8 +85,9 @@ class Findings(VTKObservationMixin):
             return
         segmentation = node.GetSegmentation()
         ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+        stack = self._isStack(node)
         self._jobs.start(
-            lambda _report, cancelled: findings(copy, cancelled=cancelled),
+            lambda _report, cancelled: findings(copy, stack=stack, cancelled=cancelled),
             onDone=lambda found: self._onDone(node, dict(zip(ids, found))),
             onError=self._onError,
             onCancelled=self._onCancelled,

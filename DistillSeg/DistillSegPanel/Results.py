@@ -33,7 +33,7 @@ class Results(VTKObservationMixin):
         self.panel = panel
         self.node = None
         self.ids = []  # of the segments, row by row
-        self.findings = Findings(panel.changedSoon)
+        self.findings = Findings(panel.changedSoon, self._isStack)
         self._parent = parent
         self.ui = panel.loadUi("Results", parent)
         table = self.table = self.ui.resultsTable
@@ -202,6 +202,11 @@ class Results(VTKObservationMixin):
         item = self._put(row, CONFIDENCE, f"{confidence:.2f}" if isKnown else "")
         item.setIcon(barIcon(confidence, self.table.palette, *BAR) if isKnown else qt.QIcon())
         item.setToolTip(confidenceTip(confidence) if isKnown else _("Not known for this structure"))
+
+    def _isStack(self, node):
+        """Whether the model that made a segmentation takes stacks from within the organ."""
+        package = self.panel.modelList.find(Outputs.modelOf(node))
+        return package is not None and package.manifest.preprocessing.orientation == "slices"
 
     def _isAlone(self, segmentId):
         """Whether a structure is the only one in 3D, of several."""

@@ -55,6 +55,19 @@ def test_a_single_slice_is_not_all_border():
     assert not findings(segmentation(voxels))[0].touches_border
 
 
+def test_the_ends_of_a_stack_are_no_border():
+    voxels = np.zeros((6, 7, 8), np.uint8)
+    voxels[:, 3, 3] = 1
+    through = segmentation(voxels)
+    through.image.SetSpacing((1.4, 1.4, 8.0))
+    assert findings(through)[0].touches_border
+    assert not findings(through, stack=True)[0].touches_border
+    voxels[2, :, 3] = 1
+    within = segmentation(voxels)
+    within.image.SetSpacing((1.4, 1.4, 8.0))
+    assert findings(within, stack=True)[0].touches_border
+
+
 @pytest.mark.parametrize("name", [path.stem for path in BUNDLED])
 def test_the_bundled_pictures_are_what_the_models_make_of_their_sample(name):
     package = load_package(name)

@@ -8,7 +8,7 @@ import slicer
 from DistillSegPanel import Confidence, Outputs
 from DistillSegPanel.Results import CONFIDENCE, SIGNS, STRUCTURE, VISIBLE, VOLUME
 from DistillSegPanel.Views import COMPARE_GROUP
-from PanelCase import FAST, PanelCase, needsEngine
+from PanelCase import FAST, SAMPLE, PanelCase, needsEngine
 
 HEAD, BODY = "DistillSeg_1", "DistillSeg_2"
 
@@ -44,6 +44,17 @@ class ResultsTest(PanelCase):
         self.assertEqual(self.text(0, STRUCTURE), "Hippocampus, anterior")
         mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, HEAD, Outputs.volumeOf(node))
         self.assertAlmostEqual(float(self.text(0, VOLUME)), mask.sum() / 1000, delta=0.006)
+        self.assertEqual(self.text(0, SIGNS), "")
+
+    def test_a_stack_within_the_heart_is_not_cut_off(self):
+        heart = SAMPLE.with_name("left-ventricle-mean.nii.gz")
+        self.panel.parameters.inputVolume = slicer.util.loadVolume(str(heart))
+        self.settle()
+        self.assertEqual(self.panel.parameters.model, "left-ventricle-fast@1.0.0")
+        self.segment()
+        self.waitUntil(lambda: self.section.findings.isCurrent, 20)
+        self.settle()
+        self.assertEqual(self.table.rowCount, 1)
         self.assertEqual(self.text(0, SIGNS), "")
 
     def test_before_a_result_the_section_is_hidden(self):
