@@ -25,6 +25,11 @@ _TIME_POINT = re.compile(r"_(?:ED|ES|(?:t|time|frame|phase|visit)\d+)$", re.IGNO
 _ENDINGS = (".nii.gz", ".seg.nrrd", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
+def patient_of(case: str) -> str:
+    """Who was examined, by the id of a case: without the ending of a time point or phase."""
+    return _TIME_POINT.sub("", case)
+
+
 @dataclass(frozen=True)
 class Case:
     """One examination.
@@ -45,7 +50,7 @@ class Case:
 
     def __post_init__(self) -> None:
         if not self.patient:
-            object.__setattr__(self, "patient", _TIME_POINT.sub("", self.id))
+            object.__setattr__(self, "patient", patient_of(self.id))
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,9 @@ PICTURES = {
 }
 NOTES = (
     "In the tables, Dice is mean ± standard deviation over runs of the mean over held-out cases. "
-    "The difference is that of a case's mean over structures and runs, in points of a hundred; its "
-    "p is of a two-sided Wilcoxon signed-rank test over the cases, not corrected for the number of "
-    "rows."
+    "The difference is that of a patient's mean over structures and runs, in points of a hundred; "
+    "its p is of a two-sided Wilcoxon signed-rank test over the patients, not corrected for the "
+    "number of rows."
 )
 
 

@@ -2,9 +2,10 @@
 
     python Testing/studies/study.py few-labels --table
 
-writes `Resources/Studies/<study>.md` and `.svg`. Each case has one value for each arm, its mean
-over structures and seeds; arms are tested against the baseline on these, by Wilcoxon's signed-rank
-test. Seeds are no cases: several of them make no difference more certain than the cases allow.
+writes `Resources/Studies/<study>.md` and `.svg`. Each patient has one value for each arm, the mean
+over structures, time points and seeds; arms are tested against the baseline on these, by Wilcoxon's
+signed-rank test. Seeds are no patients: several of them make no difference more certain than the
+patients allow.
 """
 
 from __future__ import annotations
@@ -21,18 +22,19 @@ from plots import Series, dots
 from scipy.stats import wilcoxon
 from study import RESULTS, Study, queue, result_of
 
+from DistillSegLib.datasets import patient_of
 from DistillSegLib.files import write_text
 
 OUT = Path(__file__).resolve().parents[2] / "Resources" / "Studies"
 HEAD = (
-    "| arm | runs | {dice} | HD95 mm | difference, points | cases better | p | parameters | "
+    "| arm | runs | {dice} | HD95 mm | difference, points | patients better | p | parameters | "
     "labelled cases | CPU min |"
 )
 NOTES = (
     "Dice: mean ± standard deviation over runs of the mean over held-out cases, on the images' own "
-    "grid. Difference: to *{baseline}*, in points of a hundred, of a case's mean over structures "
-    "and runs; p: two-sided Wilcoxon signed-rank test over the cases, not corrected for the number "
-    "of rows."
+    "grid. Difference: to *{baseline}*, in points of a hundred, of a patient's mean over "
+    "structures and runs; p: two-sided Wilcoxon signed-rank test over the patients, not corrected "
+    "for the number of rows."
 )
 
 
@@ -42,7 +44,7 @@ class Row:
 
     Attributes:
         dice: structure -> (mean over runs of the mean over cases, standard deviation over runs).
-        by_case: case -> mean Dice over structures and runs.
+        by_patient: patient -> mean Dice over structures, cases and runs.
         by_run: (fold, seed) -> mean Dice over structures and cases.
     """
 
@@ -51,7 +53,7 @@ class Row:
     dice: Mapping[str, tuple[float, float]]
     hd95_mm: float
     missed: int
-    by_case: Mapping[str, float]
+    by_patient: Mapping[str, float]
     by_run: Mapping[tuple[int, int], float]
 
 
@@ -82,27 +84,27 @@ def row_of(title: str, runs: Sequence[Mapping[str, Any]]) -> Row:
         dice[structure] = (statistics.fmean(means) if means else math.nan), _sd(means)
     distances = [d for run in runs for s in structures for d in values(run, "hd95_mm", s)]
     count = sum(len(values(run, "dice", s)) for run in runs for s in structures)
-    of_case: dict[str, list[float]] = {}
+    of_patient: dict[str, list[float]] = {}
     for run in runs:
         for case, scores in run["cases"].items():
             found = [s[at["dice"]] for s in scores.values() if s[at["dice"]] is not None]
             if found:
-                of_case.setdefault(case, []).append(statistics.fmean(found))
+                of_patient.setdefault(patient_of(case), []).append(statistics.fmean(found))
     by_run = {
         (run["fold"], run["seed"]): statistics.fmean(
             statistics.fmean(found) for s in structures if (found := values(run, "dice", s))
         )
         for run in runs
     }
-    by_case = {case: statistics.fmean(found) for case, found in of_case.items()}
+    by_patient = {patient: statistics.fmean(found) for patient, found in of_patient.items()}
     mean_mm = statistics.fmean(distances) if distances else math.nan
-    return Row(title, runs, dice, mean_mm, count - len(distances), by_case, by_run)
+    return Row(title, runs, dice, mean_mm, count - len(distances), by_patient, by_run)
 
 
 def against(row: Row, baseline: Row) -> tuple[float, int, int, float]:
-    """(mean difference of Dice, cases better, cases, p of a two-sided signed-rank test)."""
-    shared = sorted(set(row.by_case) & set(baseline.by_case))
-    gaps = [row.by_case[case] - baseline.by_case[case] for case in shared]
+    """(mean difference of Dice, patients better, patients, p of a two-sided signed-rank test)."""
+    shared = sorted(set(row.by_patient) & set(baseline.by_patient))
+    gaps = [row.by_patient[patient] - baseline.by_patient[patient] for patient in shared]
     p = float(wilcoxon(gaps).pvalue) if any(gaps) else 1.0
     return statistics.fmean(gaps), sum(gap > 0 for gap in gaps), len(gaps), p
 

@@ -187,7 +187,7 @@ def test_the_table_says_what_the_results_hold(small):
     base, maps = (study_table.row_of("x", found[name]) for name in ("none", "maps"))
     mean, sd = base.dice["Ball"]
     assert (mean, sd) == (pytest.approx(0.675), pytest.approx(0.05 / math.sqrt(2)))
-    assert base.by_case == pytest.approx({"a": 0.6, "b": 0.7, "c": 0.8, "d": 0.6})
+    assert base.by_patient == pytest.approx({"a": 0.6, "b": 0.7, "c": 0.8, "d": 0.6})
     assert (maps.missed, maps.hd95_mm) == (1, 2.0)
     gap, better, cases, p = study_table.against(maps, base)
     assert (gap, better, cases) == (pytest.approx(-0.025), 3, 4)
@@ -196,6 +196,16 @@ def test_the_table_says_what_the_results_hold(small):
     assert "| with a teacher | 1 | 0.6500 | 2.00 (1 missed) | -2.50 | 3 of 4 |" in text
     assert "| alone | 2 | 0.6750 ± 0.0354 | 2.00 |  |  |  | 1,234 | 6 | 1.5 |" in text
     assert "1 of 4 runs are still to be done." in text and "Far too small." in text
+
+
+def test_two_time_points_are_one_patient():
+    """Two patients at end diastole and end systole: two values, not four."""
+    runs = [result("none", 0, 0.5, 0.7, 0.8, 0.9)]
+    names = ("p1_ED", "p1_ES", "p2_ED", "p2_ES")
+    runs[0]["cases"] = dict(zip(names, runs[0]["cases"].values(), strict=True))
+    row = study_table.row_of("x", runs)
+    assert row.by_patient == pytest.approx({"p1": 0.6, "p2": 0.85})
+    assert row.dice["Ball"][0] == pytest.approx(0.725)
 
 
 def test_a_structure_that_is_in_neither_mask_counts_nowhere(small):
@@ -208,7 +218,7 @@ def test_a_structure_that_is_in_neither_mask_counts_nowhere(small):
     row = study_table.row_of("x", runs)
     assert row.dice["Ball"][0] == pytest.approx((0.6 + 0.55) / 2)
     assert row.dice["Tail"][0] == 0.8 and math.isnan(row.dice["Tail"][1])
-    assert row.by_case == pytest.approx({"a": 0.5, "b": (0.6 + 0.7) / 2})
+    assert row.by_patient == pytest.approx({"a": 0.5, "b": (0.6 + 0.7) / 2})
     assert row.by_run == pytest.approx({(0, 0): 0.6, (0, 1): (0.55 + 0.8) / 2})
     assert row.missed == 0
     text = study_table.table(small, {"none": runs[:1], "maps": [result("maps", 0, 0.5, 0.6)]})
