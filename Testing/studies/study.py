@@ -99,6 +99,8 @@ class Study:
         names = [arm.name for arm in self.arms]
         if self.baseline not in names or len(set(names)) != len(names):
             raise ValueError(f"baseline is '{self.baseline}'; the arms are {', '.join(names)}.")
+        if self.guides and any(arm.apart for arm in self.arms):
+            raise ValueError("an arm trains each data set apart, and a guide knows one only.")
 
 
 @dataclass(frozen=True)

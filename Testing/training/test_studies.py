@@ -99,6 +99,21 @@ def test_a_baseline_that_is_no_arm_is_named(small):
         from_dict(studies.Study, vars(small) | {"baseline": "nothing", "arms": ARMS, "guides": {}})
 
 
+def test_guides_share_a_run_only_if_recipe_and_settings_agree(small, tmp_path):
+    guide = vars(small.guides["teacher"])
+    guides = {"teacher": guide, "assistant": guide | {"stage": "other"}}
+    guides["wide"] = guide | {"set": ["seed=8"]}
+    study = from_dict(studies.Study, _plain(small) | {"guides": guides})
+    folders = [studies.folder_of(study, name, 1, tmp_path).name for name in guides]
+    assert folders == ["teacher-f1", "teacher-f1", "wide-f1"]
+
+
+def test_a_guide_does_not_teach_data_sets_apart(small):
+    arms = [ARMS[0] | {"apart": True}, ARMS[1]]
+    with pytest.raises(RecipeError, match="a guide knows one only"):
+        from_dict(studies.Study, _plain(small) | {"arms": arms})
+
+
 def test_a_study_runs_stops_and_goes_on(small, tmp_path):
     """Real training and evaluation, in processes of their own."""
     results = tmp_path / "results"
