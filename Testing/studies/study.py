@@ -53,12 +53,14 @@ class Arm:
         set: overrides of the study's recipe, as `--set` takes them; "{teacher}" becomes the
             checkpoint of the guide of that name, and {domains} those of the run's data sets.
         apart: whether each data set has a network of its own.
+        against: the arm that it is tested against, where this is not the study's baseline.
     """
 
     name: str
     title: str
     set: tuple[str, ...] = ()
     apart: bool = False
+    against: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,12 @@ class Study:
         names = [arm.name for arm in self.arms]
         if self.baseline not in names or len(set(names)) != len(names):
             raise ValueError(f"baseline is '{self.baseline}'; the arms are {', '.join(names)}.")
+        for arm in self.arms:
+            if arm.against and arm.against not in names:
+                raise ValueError(
+                    f"arm '{arm.name}' is tested against '{arm.against}'; the arms are "
+                    f"{', '.join(names)}."
+                )
         if self.guides and any(arm.apart for arm in self.arms):
             raise ValueError("an arm trains each data set apart, and a guide knows one only.")
 

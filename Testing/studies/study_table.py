@@ -32,7 +32,7 @@ HEAD = (
 )
 NOTES = (
     "Dice: mean ± standard deviation over runs of the mean over held-out cases, on the images' own "
-    "grid. Difference: to *{baseline}*, in points of a hundred, of a patient's mean over "
+    "grid. Difference: to *{baseline}* unless it names another row, in points of a hundred, of a patient's mean over "
     "structures and runs; p: two-sided Wilcoxon signed-rank test over the patients, not corrected "
     "for the number of rows."
 )
@@ -117,19 +117,22 @@ def table(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str
     structures = list(dict.fromkeys(name for row in rows.values() for name in row.dice))
     head = HEAD.format(dice=" | ".join(f"Dice {name}" for name in structures))
     lines = [head, "|---" * (head.count("|") - 1) + "|"]
+    titles = {arm.name: arm.title for arm in study.arms}
+    against_what = {arm.name: arm.against or study.baseline for arm in study.arms}
     for arm, row in rows.items():
         cells = [row.title, str(len(row.runs))]
         cells += [_dice(*row.dice.get(name, (math.nan, math.nan))) for name in structures]
         cells.append(f"{row.hd95_mm:.2f}" + (f" ({row.missed} missed)" if row.missed else ""))
-        cells += _compared(row, rows.get(study.baseline), arm == study.baseline)
+        other = against_what[arm]
+        named = "" if other == study.baseline else f" to *{titles[other]}*"
+        cells += _compared(row, rows.get(other), arm == other, named)
         first = row.runs[0]
         minutes = statistics.fmean(run["cpu_minutes"] for run in row.runs)
         cells += [f"{first['parameters']:,}", str(first["labelled_cases"]), f"{minutes:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     every, done = len(list(queue(study))), sum(map(len, found.values()))
     waiting = "" if done == every else f" {every - done} of {every} runs are still to be done."
-    title = next(arm.title for arm in study.arms if arm.name == study.baseline)
-    notes = NOTES.format(baseline=title)
+    notes = NOTES.format(baseline=titles[study.baseline])
     return f"### {study.title}\n\n" + "\n".join(lines) + f"\n\n{notes} {study.size}{waiting}\n"
 
 
@@ -140,11 +143,11 @@ def _dice(mean: float, sd: float) -> str:
     return f"{mean:.4f}" if math.isnan(sd) else f"{mean:.4f} ± {sd:.4f}"
 
 
-def _compared(row: Row, baseline: Row | None, same: bool) -> list[str]:
-    if baseline is None or same:
+def _compared(row: Row, other: Row | None, same: bool, named: str) -> list[str]:
+    if other is None or same:
         return ["", "", ""]
-    gap, better, cases, p = against(row, baseline)
-    return [f"{100 * gap:+.2f}", f"{better} of {cases}", "< 0.001" if p < 0.001 else f"{p:.3f}"]
+    gap, better, cases, p = against(row, other)
+    return [f"{100 * gap:+.2f}{named}", f"{better} of {cases}", "< 0.001" if p < 0.001 else f"{p:.3f}"]
 
 
 def picture(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

@@ -213,6 +213,18 @@ def test_the_table_says_what_the_results_hold(small):
     assert "1 of 4 runs are still to be done." in text and "Far too small." in text
 
 
+def test_an_arm_may_be_tested_against_another_than_the_baseline(small):
+    arms = [*ARMS, ARMS[1] | {"name": "more", "title": "longer", "against": "maps"}]
+    study = from_dict(studies.Study, _plain(small) | {"arms": arms})
+    found = {arm["name"]: [result(arm["name"], 0, n / 10)] for n, arm in enumerate(arms, 6)}
+    text = study_table.table(study, found)
+    assert "| longer | 1 | 0.8000 | 2.00 | +10.00 to *with a teacher* | 1 of 1 |" in text
+    assert "| with a teacher | 1 | 0.7000 | 2.00 | +10.00 | 1 of 1 |" in text
+    words = "arm 'more' is tested against 'less'; the arms are none, maps, more"
+    with pytest.raises(RecipeError, match=words):
+        from_dict(studies.Study, _plain(small) | {"arms": [*ARMS, arms[2] | {"against": "less"}]})
+
+
 def test_two_time_points_are_one_patient():
     """Two patients at end diastole and end systole: two values, not four."""
     runs = [result("none", 0, 0.5, 0.7, 0.8, 0.9)]
