@@ -32,9 +32,9 @@ HEAD = (
 )
 NOTES = (
     "Dice: mean ± standard deviation over runs of the mean over held-out cases, on the images' own "
-    "grid. Difference: to *{baseline}* unless it names another row, in points of a hundred, of a patient's mean over "
-    "structures and runs; p: two-sided Wilcoxon signed-rank test over the patients, not corrected "
-    "for the number of rows."
+    "grid. Difference: to *{baseline}* unless it names another row, in points of a hundred, of a "
+    "patient's mean over structures and runs; p: two-sided Wilcoxon signed-rank test over the "
+    "patients, not corrected for the number of rows."
 )
 
 
@@ -146,8 +146,9 @@ def _dice(mean: float, sd: float) -> str:
 def _compared(row: Row, other: Row | None, same: bool, named: str) -> list[str]:
     if other is None or same:
         return ["", "", ""]
-    gap, better, cases, p = against(row, other)
-    return [f"{100 * gap:+.2f}{named}", f"{better} of {cases}", "< 0.001" if p < 0.001 else f"{p:.3f}"]
+    gap, better, patients, p = against(row, other)
+    chance = "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return [f"{100 * gap:+.2f}{named}", f"{better} of {patients}", chance]
 
 
 def picture(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
