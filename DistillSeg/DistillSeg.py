@@ -65,21 +65,24 @@ class DistillSeg(ScriptedLoadableModule):
 def registerSampleData():
     """Offer the bundled samples in the module Sample Data; they are files of the extension."""
     import hashlib
+    import json
 
     import SampleData
 
     findLibrary()
     from DistillSegLib.places import resources
 
-    for path in sorted((resources() / "Samples").glob("*-mean.nii.gz")):
-        part = path.name.removesuffix("-mean.nii.gz").replace("-", " ")
+    for path in sorted((resources() / "Samples").glob("*.nii.gz")):
+        stem = path.name.removesuffix(".nii.gz")
+        facts = json.loads(path.with_name(f"{stem}.json").read_text(encoding="utf-8"))
+        part = stem.removesuffix("-mean").replace("-", " ")
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
             category="DistillSeg",
             sampleName="DistillSeg" + part.title().replace(" ", ""),
             uris=path.as_uri(),
             fileNames=path.name,
             checksums="SHA256:" + hashlib.sha256(path.read_bytes()).hexdigest(),
-            nodeNames=f"{part.capitalize()} sample",
+            nodeNames=facts["name"],
         )
 
 

@@ -119,10 +119,15 @@ def _listed(path: Path) -> Listed:
 
 
 def sample_of(package: ModelPackage) -> Path | None:
-    """The bundled image of a model's part of the body, to try it on; None where there is none."""
+    """The bundled image of a model's part of the body, to try it on; None where there is none.
+
+    A mean of patients, or where these are too unlike for one, a phantom of the model's modality.
+    """
     part = package.manifest.scope.body_part.casefold().replace(" ", "-")
-    path = resources() / "Samples" / f"{part}-mean.nii.gz"
-    return path if path.is_file() else None
+    modality = package.manifest.modality.casefold()
+    names = (f"{part}-mean.nii.gz", f"{part}-{modality}-phantom.nii.gz")
+    paths = (resources() / "Samples" / name for name in names)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def published_packages() -> tuple[Published, ...]:

@@ -248,9 +248,10 @@ def test_published_packages_are_read_from_the_catalogue():
 def test_the_sample_of_a_model_is_the_one_of_its_part_of_the_body(tmp_path):
     package = load_package(write_tiny_package(tmp_path / "a.distillseg"))
 
-    def part(name: str):
+    def part(name: str, modality: str = "MR"):
         scope = replace(package.manifest.scope, body_part=name)
-        return replace(package, manifest=replace(package.manifest, scope=scope))
+        manifest = replace(package.manifest, scope=scope, modality=modality)
+        return replace(package, manifest=manifest)
 
     folder = places.resources() / "Samples"
     folder.mkdir()
@@ -258,4 +259,8 @@ def test_the_sample_of_a_model_is_the_one_of_its_part_of_the_body(tmp_path):
     left.write_bytes(b"")
     assert sample_of(part("Left ventricle")) == left
     assert sample_of(part("ventricle")) is None
+    phantom = folder / "sarcoma-ct-phantom.nii.gz"
+    phantom.write_bytes(b"")
+    assert sample_of(part("Sarcoma", "CT")) == phantom
+    assert sample_of(part("Sarcoma", "MR")) is None
     assert sample_of(part("")) is None

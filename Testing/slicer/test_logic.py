@@ -431,9 +431,11 @@ class ModuleTest(LogicCase):
         except ImportError:
             self.skipTest("the module Sample Data is not here")
         DistillSeg.registerSampleData()
-        for name, shape in (
-            ("DistillSegHippocampus", (36, 50, 35)),
-            ("DistillSegLeftVentricle", (9, 208, 208)),
+        for name, shown, shape in (
+            ("DistillSegHippocampus", "Hippocampus sample", (36, 50, 35)),
+            ("DistillSegLeftVentricle", "Left ventricle sample", (9, 208, 208)),
+            ("DistillSegSoftTissueSarcomaCtPhantom", "Sarcoma phantom, CT", (68, 90, 96)),
         ):
             node = SampleData.SampleDataLogic().downloadSample(name)
+            self.assertEqual(node.GetName(), shown)
             self.assertEqual(slicer.util.arrayFromVolume(node).shape, shape)

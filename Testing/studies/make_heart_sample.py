@@ -157,6 +157,7 @@ def main() -> None:
     with replacing(options.out / "left-ventricle-mean.nii.gz") as path:
         sitk.WriteImage(image, str(path), useCompression=True)
     facts = {
+        "name": "Left ventricle sample",
         "title": "Mean short-axis cine MR stack of the heart at end diastole, base to apex",
         "licence": "CC0 1.0",
         "attribution": ATTRIBUTION,

@@ -233,6 +233,7 @@ def main() -> None:
     with replacing(options.out / "hippocampus-mean.nii.gz") as path:
         sitk.WriteImage(image, str(path), useCompression=True)
     facts = {
+        "name": "Hippocampus sample",
         "title": "Mean T1 MR image of the hippocampus, head to tail",
         "licence": "CC BY-SA 4.0",
         "attribution": ATTRIBUTION,

@@ -5,11 +5,10 @@ PYTHONPATH=. python Testing/studies/make_thumbnails.py
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import SimpleITK as sitk
 
 from DistillSegLib import Segmenter, list_packages
+from DistillSegLib.catalogue import sample_of
 from DistillSegLib.images import read_image
 from DistillSegLib.package import read_package
 from DistillSegLib.places import resources
@@ -18,15 +17,10 @@ from DistillSegLib.thumbnails import thumbnail
 FOLDER = resources() / "Thumbnails"
 
 
-def sample_of(body_part: str) -> Path:
-    """The bundled sample that shows a part of the body."""
-    return resources() / "Samples" / f"{body_part.replace(' ', '-')}-mean.nii.gz"
-
-
 def main() -> None:
     for listed in list_packages():
         if listed.bundled:
-            image = read_image(sample_of(read_package(listed.path).manifest.scope.body_part))
+            image = read_image(sample_of(read_package(listed.path)))
             picture = thumbnail(image, Segmenter(listed.path).segment(image))
             path = FOLDER / f"{listed.name}.png"
             sitk.WriteImage(sitk.GetImageFromArray(picture, isVector=True), str(path))
