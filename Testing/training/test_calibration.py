@@ -16,30 +16,17 @@ from DistillSegLib.errors import DatasetError, DistillSegError
 from DistillSegLib.export import calibration
 from DistillSegLib.export.calibration import calibrate, fit_temperature, training_cache
 from DistillSegLib.export.packaging import build_package
-from DistillSegLib.labels import label_table
-from DistillSegLib.networks import NetworkConfig, build_network
+from DistillSegLib.networks import NetworkConfig
 from DistillSegLib.package import read_package
-from DistillSegLib.preprocessing import Intensity, Preprocessing
 from DistillSegLib.records import to_dict
-from DistillSegLib.scope import Measured, scope_of
-from DistillSegLib.training.cache import Cache, CachedCase, Source, open_cache
-from DistillSegLib.training.checkpoints import Origin, save_network
-from DistillSegLib.training.plan import Plan
+from DistillSegLib.training.cache import Cache, open_cache
 from DistillSegLib.training.recipe import AugmentationConfig
 from Testing.datasets import write_decathlon
+from Testing.training.phantom_run import LABELS, learnt, phantom, write_run
 
-CARD = """
-id = "phantom-fast"
-version = "1.0.0"
-title = "Phantom, fast"
-description = "Two parts of a phantom."
-intended_use = "Tests."
-licence = "CC0-1.0"
-attribution = "Made by code."
-"""
-LABELS = label_table({1: "Front", 2: "Back"})
 CONFIG = NetworkConfig("fast_unet", {"width": [8, 8]})
 PLAIN = AugmentationConfig()
+DISPUTED = 0.1  # share of the labelled voxels
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0, 5.0])
@@ -67,67 +54,14 @@ def test_it_stays_within_its_bounds():
     assert fit_temperature(logits, np.array([0, 0])) == pytest.approx(calibration.MOST, rel=1e-3)
 
 
-def phantom(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two boxes in noise, a tenth of whose labelled voxels are disputed."""
-    random = np.random.default_rng(seed)
-    label = np.zeros((18, 20, 24), np.uint8)
-    z, y, x = random.integers(2, 6, 3)
-    label[z : z + 10, y : y + 6, x : x + 14] = 1
-    label[z : z + 10, y + 6 : y + 12, x : x + 14] = 2
-    image = label * 1.5 - 0.8 + random.normal(0, 0.2, label.shape)
-    disputed = (label > 0) & (random.random(label.shape) < 0.1)
-    label[disputed] = 3 - label[disputed]
-    return image[None].astype(np.float32), label
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run as training leaves it: a student that has learnt in seconds, and the cache."""
-    torch.manual_seed(0)
-    net = build_network(CONFIG, 1, 3)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-2)
-    for step in range(80):
-        image, label = phantom(step % 6)
-        part = (slice(0, 16), slice(0, 20), slice(0, 24))
-        logits = net(torch.from_numpy(image[(slice(None), *part)])[None])
-        target = torch.from_numpy(label[part].astype(np.int64))[None]
-        # Made surer than it is right, as Dice losses do.
-        loss = torch.nn.functional.cross_entropy(logits / 3, target)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+    """A run, its student, which is surer than it is right, and its cache."""
+    net = learnt(CONFIG, [step % 6 for step in range(80)], disputed=DISPUTED, sureness=3)
     folder = tmp_path_factory.mktemp("calibration") / "run"
-    one = Measured((18.0, 20.0, 24.0), (1.0, 1.0, 1.0), ((0.0, 50.0, 100.0),))
-    plan = Plan(
-        preprocessing=Preprocessing((1.0, 1.0, 1.0), (Intensity("image", (0.5, 99.5)),)),
-        window=(16, 20, 24),
-        batch=2,
-        multiple=net.multiple,
-        channels=("MRI",),
-        modality="MR",
-        scope=scope_of([one], description="phantoms", body_part="phantom"),
-    )
-    ids = "abcdefgh"
-    for seed, name in enumerate(ids):
-        image, label = phantom(seed)
-        (folder / "cache" / name).mkdir(parents=True)
-        np.save(folder / "cache" / name / "image.npy", image)
-        np.save(folder / "cache" / name / "label.npy", label)
-    cases = tuple(CachedCase(name, name, "", name) for name in ids)
-    cache = Cache(plan, LABELS, cases, held_out=("g", "h"), source=Source("Phantoms"))
-    (folder / "cache" / "cache.json").write_text(json.dumps(to_dict(cache)))
-    (folder / "student").mkdir()
-    provenance = {"dataset": "Phantoms", "training_cases": list("abcdef")}
-    save_network(
-        folder / "student" / "student.pt",
-        net,
-        CONFIG,
-        Origin(plan, LABELS, {"name": "phantom", "augmentation": to_dict(PLAIN)}, provenance),
-    )
-    recipe = {"name": "phantom", "stages": [{"name": "student", "trained": {"student": {}}}]}
-    (folder / "recipe.json").write_text(json.dumps(recipe))
-    (folder / "card.toml").write_text(CARD)
-    return folder, net.eval(), cache
+    recipe = {"augmentation": to_dict(PLAIN)}
+    form = {"window": (16, 20, 24), "recipe": recipe, "disputed": DISPUTED}
+    return folder, net, write_run(folder, net, CONFIG, **form)
 
 
 def exported(folder, out, **settings):
@@ -223,7 +157,7 @@ def test_an_export_calibrates_what_its_user_sees_and_no_label(run, tmp_path):
 
     plain, told = exported(folder, tmp_path / "plain.distillseg", calibration=False)
     assert plain.manifest.temperature == 1.0 and told == []
-    array, _ = phantom(9)
+    array, _ = phantom(9, DISPUTED)
     warm, cold = Segmenter(package, threads=1), Segmenter(plain, threads=1)
     np.testing.assert_array_equal(warm.logits(array), cold.logits(array))
     image = sitk.GetImageFromArray(array[0])
@@ -239,7 +173,7 @@ def test_the_map_is_of_logits_between_cells_not_of_probabilities_between_them(ru
     package, _ = exported(folder, tmp_path / "warm.distillseg")
     segmenter = Segmenter(package, threads=1)
     assert segmenter.variant.stride == 2
-    image = sitk.GetImageFromArray(phantom(9)[0][0])
+    image = sitk.GetImageFromArray(phantom(9, DISPUTED)[0][0])
     found = segmenter.segment(image, confidence_map=True)
     coarse = segmenter.logits(package.manifest.preprocessing.apply([image]).array)
     fine = torch.nn.functional.interpolate(

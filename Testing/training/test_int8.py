@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -19,93 +18,29 @@ from DistillSegLib.export.onnx import export_onnx
 from DistillSegLib.export.packaging import build_package
 from DistillSegLib.export.resizing import with_resize
 from DistillSegLib.inference import check_variant, self_check
-from DistillSegLib.labels import label_table
 from DistillSegLib.networks import NetworkConfig, build_network
 from DistillSegLib.package import read_package
-from DistillSegLib.preprocessing import Intensity, Preprocessing
-from DistillSegLib.records import to_dict
 from DistillSegLib.runtime import Session
-from DistillSegLib.scope import Measured, scope_of
-from DistillSegLib.training.cache import Cache, CachedCase, Source
-from DistillSegLib.training.checkpoints import Origin, save_network
-from DistillSegLib.training.plan import Plan
+from Testing.training.phantom_run import learnt, phantom, write_run
 
 pytest.importorskip("openvino")
 pytest.importorskip("nncf")
 
 WINDOW = (16, 16, 24)
-CARD = """
-id = "phantom-fast"
-version = "1.0.0"
-title = "Phantom, fast"
-description = "Two parts of a phantom."
-intended_use = "Tests."
-licence = "CC0-1.0"
-attribution = "Made by code."
-"""
-
-
-def phantom(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two bright boxes in noise: an image (1, D, H, W) and its classes (D, H, W)."""
-    random = np.random.default_rng(seed)
-    label = np.zeros((18, 20, 24), np.uint8)
-    z, y, x = random.integers(2, 6, 3)
-    label[z : z + 10, y : y + 6, x : x + 14] = 1
-    label[z : z + 10, y + 6 : y + 12, x : x + 14] = 2
-    image = label * 1.5 - 0.8 + random.normal(0, 0.2, label.shape)
-    return image[None].astype(np.float32), label
+CONFIG = NetworkConfig("fast_unet", {"width": [16, 16]})
 
 
 @pytest.fixture(scope="module")
 def net():
     """A patch-stem student that has learnt the phantom in seconds."""
-    torch.manual_seed(0)
-    net = build_network(NetworkConfig("fast_unet", {"width": [16, 16]}), 1, 3)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-2)
-    for step in range(60):
-        image, label = phantom(100 + step)
-        part = (slice(0, 16), slice(0, 20), slice(0, 24))
-        logits = net(torch.from_numpy(image[(slice(None), *part)])[None])
-        target = torch.from_numpy(label[part].astype(np.int64))[None]
-        loss = torch.nn.functional.cross_entropy(logits, target)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return net.eval()
+    return learnt(CONFIG, range(100, 160))
 
 
 @pytest.fixture(scope="module")
 def run(net, tmp_path_factory):
     """The folder of a run: a trained student and the cache of its cases."""
     folder = tmp_path_factory.mktemp("int8") / "run"
-    one = Measured((8.0, 12.0, 16.0), (1.0, 1.0, 1.0), ((0.0, 50.0, 100.0),))
-    plan = Plan(
-        preprocessing=Preprocessing((1.0, 1.0, 1.0), (Intensity("image", (0.5, 99.5)),)),
-        window=WINDOW,
-        batch=2,
-        multiple=net.multiple,
-        channels=("MRI",),
-        modality="MR",
-        scope=scope_of([one], description="phantoms", body_part="phantom"),
-    )
-    labels = label_table({1: "Front", 2: "Back"})
-    ids = "abcdefgh"
-    for seed, name in enumerate(ids):
-        image, label = phantom(seed)
-        (folder / "cache" / name).mkdir(parents=True)
-        np.save(folder / "cache" / name / "image.npy", image)
-        np.save(folder / "cache" / name / "label.npy", label)
-    cases = tuple(CachedCase(name, name, "", name) for name in ids)
-    cache = Cache(plan, labels, cases, held_out=("g", "h"), source=Source("Phantoms"))
-    (folder / "cache" / "cache.json").write_text(json.dumps(to_dict(cache)))
-    (folder / "student").mkdir()
-    provenance = {"dataset": "Phantoms", "training_cases": list("abcdef")}
-    origin = Origin(plan, labels, {"name": "phantom"}, provenance)
-    config = NetworkConfig("fast_unet", {"width": [16, 16]})
-    save_network(folder / "student" / "student.pt", net, config, origin)
-    recipe = {"name": "phantom", "stages": [{"name": "student", "trained": {"student": {}}}]}
-    (folder / "recipe.json").write_text(json.dumps(recipe))
-    (folder / "card.toml").write_text(CARD)
+    write_run(folder, net, CONFIG, window=WINDOW, recipe={})
     return folder
 
 
