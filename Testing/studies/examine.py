@@ -32,6 +32,7 @@ from scipy.ndimage import binary_dilation
 from scipy.stats import spearmanr
 
 from DistillSegLib import Segmenter
+from DistillSegLib.commands.train import read_domains
 from DistillSegLib.datasets import Case, read_dataset
 from DistillSegLib.files import write_text
 from DistillSegLib.geometry import spacing_of
@@ -185,7 +186,9 @@ def _calibration(findings: Sequence[Finding], given: NDArray, near: NDArray) -> 
             shares = (100 * sure / count, 100 * right / count, 100 * count / given[:, 0].sum())
             rows.append((f"{low:g} to {high:g}", *(f"{share:.0f} %" for share in shares)))
     known = [(f.confidence, f.dice) for f in findings if f.confidence is not None]
-    rank = spearmanr(*zip(*known)).statistic
+    if not known:
+        return "**Confidence**: no structure was found in any case."
+    rank = spearmanr(*zip(*known)).statistic if len(known) > 2 else math.nan
     gaps = [sure - dice for sure, dice in known]
     return (
         "**Confidence** (what the panel shows), over the voxels that the model gives to a "
@@ -194,7 +197,8 @@ def _calibration(findings: Sequence[Finding], given: NDArray, near: NDArray) -> 
         + f"\n\nExpected calibration error {100 * expected_error(given):.1f} %; over all voxels "
         f"within {NEAR} of a structure of model or reference {100 * expected_error(near):.1f} %. "
         f"A structure's mean confidence misses its Dice by {statistics.fmean(map(abs, gaps)):.3f} "
-        f"(bias {statistics.fmean(gaps):+.3f}). Rank correlation over the cases: {rank:.2f}."
+        f"(bias {statistics.fmean(gaps):+.3f})."
+        + ("" if math.isnan(rank) else f" Rank correlation over the cases: {rank:.2f}.")
     )
 
 
@@ -206,14 +210,17 @@ def main() -> None:
     """Segment, examine and write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("package", help="id, or .distillseg file")
-    parser.add_argument("--data", required=True, help="the data set it was trained on")
+    parser.add_argument(
+        "--data", required=True, metavar="[DOMAIN=]DIR", help="the data set it was trained on"
+    )
     parser.add_argument("--groups", nargs="*", default=[], metavar="TITLE=PATTERN")
     parser.add_argument("--out", type=Path, help="Markdown file (default: cards/<model>.md)")
     options = parser.parse_args()
     segmenter = Segmenter(options.package)
     manifest = segmenter.package.manifest
     held_out = set(manifest.provenance["held_out_cases"])
-    cases = [case for case in read_dataset(options.data).cases if case.id in held_out]
+    ((domain, path),) = read_domains([options.data]).items()
+    cases = [case for case in read_dataset(path, domain=domain).cases if case.id in held_out]
     groups = dict(group.split("=", 1) for group in options.groups)
     findings, given, near = examine(segmenter, cases, manifest.labels)
     text = report(findings, given, near, groups)

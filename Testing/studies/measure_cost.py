@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 import onnxruntime
-from make_thumbnails import sample_of
 
 from DistillSegLib import Segmenter
+from DistillSegLib.catalogue import sample_of
 from DistillSegLib.files import write_text
 from DistillSegLib.images import read_image
 from DistillSegLib.package import load_package
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    image = options.image or sample_of(load_package(options.packages[0]).manifest.scope.body_part)
+    image = options.image or sample_of(load_package(options.packages[0]))
     text = json.dumps(measure(options.packages, image, options.repeats), indent=1) + "\n"
     if options.out:
         write_text(options.out, text)

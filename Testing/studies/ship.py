@@ -3,6 +3,7 @@
     python Testing/studies/ship.py tiny --stage student --card hippocampus-tiny --data Task04_…
     python Testing/studies/ship.py run --stage teacher --card left-ventricle-reference \\
         --data LeftVentricle --groups "end diastole=_ED$" "end systole=_ES$"
+    python Testing/studies/ship.py sarcoma --stage student --card sarcoma-ct --data ct=Sarcoma/CT
 
 The network is exported without scores, evaluated on its held-out cases and examined as its user
 will run it, then exported with both into `Resources/Models`. `cards/<card>.toml` is what a person
@@ -26,8 +27,10 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+from DistillSegLib.commands.train import read_domains
 from DistillSegLib.export.card import read_card
 from DistillSegLib.files import write_text
 
@@ -36,28 +39,37 @@ MODELS = Path(__file__).resolve().parents[2] / "Resources" / "Models"
 MEASURED = re.compile(r"^(scores|analysis)\s*=.*\n", re.MULTILINE)
 
 
-def ship(run: Path, stage: str, card: Path, data: Path, groups: list[str]) -> Path:
-    """The package in `Resources/Models`; the card's measured files are written beside it."""
+def ship(
+    run: Path, stage: str, card: Path, data: str, groups: Sequence[str], out: Path = MODELS
+) -> Path:
+    """The package, in `out`; the card's measured files are written beside it.
+
+    Args:
+        data: folder of the data set, or DOMAIN=DIR, of a run on several modalities.
+    """
     config = read_card(card)
+    name = f"{config.id}-{config.version}.distillseg"
     with tempfile.TemporaryDirectory() as folder:
-        # Under its final name: the scores name the file that they are of.
-        plain = Path(folder) / f"{config.id}-{config.version}.distillseg"
+        plain = Path(folder) / name  # the final name: the scores name the file that they are of
         bare = Path(folder) / card.name
         write_text(bare, MEASURED.sub("", card.read_text(encoding="utf-8")))
         export(run, stage, bare, plain, data)
         scores = card.with_suffix(".json")
         library("evaluate", plain, "--data", data, "--json", scores)
-        write_text(scores, scores.read_text(encoding="utf-8").replace(str(plain), plain.name))
+        write_text(scores, scores.read_text(encoding="utf-8").replace(str(plain), name))
         options = ["--data", data, "--out", card.with_suffix(".md"), "--groups", *groups]
         python(Path(__file__).with_name("examine.py"), plain, *options)
-    path = MODELS / f"{config.id}-{config.version}.distillseg"
-    export(run, stage, card, path, data)
-    return path
+    export(run, stage, card, out / name, data)
+    return out / name
 
 
-def export(run: Path, stage: str, card: Path, out: Path, data: Path) -> None:
+def export(run: Path, stage: str, card: Path, out: Path, data: str) -> None:
     """The package, its probabilities calibrated on the run's training cases."""
-    library("export", run, "--stage", stage, "--card", card, "--data", data, "--out", out)
+    options = ["--stage", stage, "--card", card, "--out", out]
+    ((domain, folder),) = read_domains([data]).items()
+    if domain:
+        options += ["--domain", domain]
+    library("export", run, *options, "--data", folder)
 
 
 def library(*words: object) -> None:
@@ -74,7 +86,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder that `distillseg train` wrote")
     parser.add_argument("--stage", required=True)
     parser.add_argument("--card", required=True, help="name of a card in cards/")
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", required=True, metavar="[DOMAIN=]DIR")
     parser.add_argument("--groups", nargs="*", default=[], metavar="TITLE=PATTERN")
     options = parser.parse_args()
     card = CARDS / f"{options.card}.toml"

@@ -83,7 +83,7 @@ def write_run(
     recipe: Mapping[str, Any],
     disputed: float = 0.0,
 ) -> Cache:
-    """A run of one stage, "student", with a card; its cache holds out phantoms g and h of a to h."""
+    """A run of the stage "student" and a card; its cache holds out g and h of phantoms a to h."""
     one = Measured(tuple(map(float, SHAPE)), (1.0, 1.0, 1.0), ((0.0, 50.0, 100.0),))
     plan = Plan(
         preprocessing=Preprocessing((1.0, 1.0, 1.0), (Intensity("image", (0.5, 99.5)),)),
