@@ -21,6 +21,7 @@ BEGIN = "<!-- studies:begin (generated from Resources/Studies by evidence.py) --
 END = "<!-- studies:end -->"
 ORDER = (
     "methods",
+    "gtan",
     "few-labels",
     "distill-dsm",
     "lcov",

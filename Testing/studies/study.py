@@ -54,6 +54,8 @@ class Arm:
             checkpoint of the guide of that name, and {domains} those of the run's data sets.
         apart: whether each data set has a network of its own.
         against: the arm that it is tested against, where this is not the study's baseline.
+        recipe: where it is not the study's; has a stage of the same name. All its stages are the
+            arm's cost.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Arm:
     set: tuple[str, ...] = ()
     apart: bool = False
     against: str = ""
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Study:
     Attributes:
         data: the organ or body part whose data set it is on, as the pictures name it.
         recipe: bundled, or a file beside the study's.
+        stage, role: the network that is scored.
         baseline: the arm that the others are tested against.
         size: what is smaller here than it should be, and what holds for all runs; stands below the
             table.
@@ -92,6 +96,7 @@ class Study:
     baseline: str
     arms: tuple[Arm, ...]
     size: str
+    role: str = "student"
     data: str = ""
     folds: tuple[int, ...] = (0,)
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -217,7 +222,7 @@ def train(study: Study, run: Run, data: Data, out: Path, work: Path, extra: Sequ
     caches = [folder / "cache" for folder in folders.values() if (folder / "cache").is_dir()]
     source = [caches[0]] if caches and len(data) == 1 else words_of(data)
     options = ["--data", *source, "--out", out, "--resume", "--set", *sets]
-    command("train", recipe_path(study.recipe), *options)
+    command("train", recipe_path(run.arm.recipe or study.recipe), *options)
 
 
 def collect(study: Study, run: Run, parts: Mapping[Path, Data]) -> dict[str, Any]:
@@ -227,28 +232,30 @@ def collect(study: Study, run: Run, parts: Mapping[Path, Data]) -> dict[str, Any
         parts: the folder of each network that the run trained -> the data sets it knows.
     """
     cases: dict[str, dict[str, list]] = {}
-    stages, labelled = [], 0
+    parameters, labelled, spent = 0, 0, []
     for folder, data in parts.items():
         for word in words_of(data):
             scores = folder / "scores.json"
-            command("evaluate", folder, "--stage", study.stage, "--data", word, "--json", scores)
+            which = ["--stage", study.stage, "--role", study.role]
+            command("evaluate", folder, *which, "--data", word, "--json", scores)
             domain = word.partition("=")[0] + " " if "" not in data else ""
             for row in json.loads(scores.read_text(encoding="utf-8"))["cases"]:
                 values = [None if row[key] is None else round(row[key], 4) for key in METRICS]
                 cases.setdefault(domain + row["case"], {})[domain + row["structure"]] = values
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        stages.append(summary["stages"][study.stage])
+        parameters += summary["stages"][study.stage]["parameters"][study.role]
+        spent.append(list(summary["stages"].values()))
         labelled += _labelled(summary["provenance"])
     return {
         "arm": run.arm.name,
         "fold": run.fold,
         "seed": run.seed,
         "set": list(run.arm.set),
-        "parameters": sum(next(iter(stage["parameters"].values())) for stage in stages),
-        "epochs": stages[0]["epochs"],
+        "parameters": parameters,
+        "epochs": sum(stage["epochs"] for stage in spent[0]),
         "labelled_cases": labelled,
-        "cpu_minutes": round(sum(stage["cpu_seconds"] for stage in stages) / 60, 2),
-        "minutes": round(sum(stage["seconds"] for stage in stages) / 60, 2),
+        "cpu_minutes": round(sum(s["cpu_seconds"] for each in spent for s in each) / 60, 2),
+        "minutes": round(sum(s["seconds"] for each in spent for s in each) / 60, 2),
         "machine": f"{platform.machine()}, {os.environ.get('OMP_NUM_THREADS', 'all')} threads",
         "metrics": list(METRICS),
         "cases": cases,

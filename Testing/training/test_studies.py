@@ -71,8 +71,9 @@ def test_every_arm_of_every_study_makes_a_recipe(name):
     for arm in study.arms:
         named = [setting.replace("{domains}", "['ct']") for setting in arm.set]
         sets = [re.sub(r"{\w+}", "x/y.pt", setting) for setting in named]
-        recipe = load_recipe(studies.recipe_path(study.recipe), sets)
-        assert study.stage in [stage.name for stage in recipe.stages]
+        recipe = load_recipe(studies.recipe_path(arm.recipe or study.recipe), sets)
+        (scored,) = (stage for stage in recipe.stages if stage.name == study.stage)
+        assert study.role in scored.trained
         for stage in recipe.stages:
             for link in stage.links.values():
                 link.build()
@@ -296,11 +297,14 @@ def test_a_structure_that_was_missed_has_no_distance():
         examine.Finding("p1", "Tumour", 0.0, math.inf, 9.0, -1.0, None),
         examine.Finding("p2", "Tumour", 0.7, 8.0, 9.0, 0.1, 0.8),
         examine.Finding("p3", "Tumour", 0.8, 5.0, 9.0, 0.0, 0.9),
+        examine.Finding("p4", "Tumour", 0.9, 5.0, 9.0, 0.0, 1.0),
     ]
     bins = examine.binned(np.array([0.9, 0.9]), np.array([True, False]))
     text = examine.report(found, bins, bins, {})
     assert "| p1 | 0.000 | missed | 9.00 | -100 % |" in text
     assert "misses its Dice by 0.100 (bias +0.100). Rank correlation over the cases: 1.00." in text
+    text = examine.report(found[:3], bins, bins, {})
+    assert text.endswith("(bias +0.100).\n")  # two cases have no rank to speak of
 
 
 @pytest.mark.parametrize(
