@@ -32,8 +32,8 @@ def table() -> str:
     packages = sorted((ROOT / "Resources" / "Models").glob("*.distillseg"))
     manifests = [read_package(path).manifest for path in packages]
     rows = [row for manifest in manifests for row in _rows(manifest, costs[manifest.id])]
-    tests = {manifest.test.cases: manifest.test.description for manifest in manifests}
-    notes = "; ".join(f"{cases} cases, {text}" for cases, text in tests.items())
+    tests = dict.fromkeys((m.test.cases, m.test.description) for m in manifests)
+    notes = "; ".join(f"{cases} cases, {text}" for cases, text in tests)
     return (
         "\n".join([HEAD, *rows])
         + f"\n\nMean ± standard deviation over {notes}, on the images' own grid. CPU time on the "
