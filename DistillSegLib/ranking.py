@@ -25,20 +25,24 @@ MUCH_FINER = 3.0  # times finer voxels than any of training: another kind of ima
 def recommended(
     packages: Iterable[ModelPackage], measured: Measured | None = None
 ) -> ModelPackage | None:
-    """The smallest of the good models that fit an image; None without packages.
+    """The smallest of the good models that fit an image; None without one to take.
 
     Those with the least `doubt` of the image are looked at. Among them the models of a test whose
     mean Dice is within `NEARLY` of that test's best are good; of several tests the first by id is
     taken. Models without scores come last. An experimental model, of a version before 1.0.0, is
-    taken only where all are: a person chooses it. The order of `packages` has no say.
+    taken only where all are and the image leaves it no doubt: otherwise a person chooses it. The
+    order of `packages` has no say.
 
     Args:
         measured: the image, if there is one.
     """
     every = list(packages)
-    left = [package for package in every if package.manifest.version_key >= (1,)] or every
+    proven = [package for package in every if package.manifest.version_key >= (1,)]
+    left = proven or every
     if measured is not None and left:
         found = [doubt(package.manifest, measured) for package in left]
+        if not proven and min(found):
+            return None
         left = [package for package, each in zip(left, found) if each == min(found)]
     good = [package for package in left if _nearly_best(package, left)]
     if good:

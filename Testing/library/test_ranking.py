@@ -93,7 +93,8 @@ def test_of_equal_models_the_newest_version_is_recommended():
 def test_an_experimental_model_is_only_taken_where_all_are():
     trial = model("aaa-trial", 1, 0.99, version="0.9.0")
     assert chosen([trial, TINY, FAST, LARGE]) == "fast"
-    assert recommended([trial]) is trial
+    assert recommended([trial]) is recommended([trial], CROP) is trial
+    assert recommended([trial], STACK) is None  # another kind of image: a person's choice
 
 
 def test_the_image_says_which_part_of_the_body_it_shows():
@@ -142,6 +143,8 @@ def test_the_bundled_default_is_the_fast_hippocampus_on_its_sample():
     sample = read_image(resources() / "Samples" / "hippocampus-mean.nii.gz")
     measured = measure([sample], orientation="LPS")
     assert recommended(packages).manifest.id == "hippocampus-fast"
+    ct = [package for package in packages if package.manifest.modality == "CT"]
+    assert ct and recommended(ct, measured) is None
     assert recommended(packages, measured).manifest.id == "hippocampus-fast"
     reference = reference_of(load_package("hippocampus-fast"), packages)
     assert reference.manifest.id == "hippocampus-reference"

@@ -26,6 +26,7 @@ AXES = {
     "milliseconds": ("network_cpu_ms", "CPU milliseconds of the network, one thread"),
     "parameters": ("parameters", "parameters"),
 }
+ALIKE = 1.05  # times: points that cost less than that apart show nothing
 AIMS = {"fast": 0.005, "tiny": 0.015}  # of Dice, below the reference
 
 
@@ -99,7 +100,7 @@ def aims(points: list[Point], names: list[str]) -> list[tuple[float, str]]:
 
 
 def plots() -> dict[str, str]:
-    """File name -> SVG, for each organ whose costs were measured."""
+    """File name -> SVG, for each organ whose costs were measured and differ."""
     dice, made = accuracy(), {}
     for file in sorted((RESOURCES / "Studies").glob("*-cost.json")):
         costs = json.loads(file.read_text(encoding="utf-8"))["packages"]
@@ -108,6 +109,8 @@ def plots() -> dict[str, str]:
             points = models(costs, key, dice)
             lines = aims(points, [model.rpartition("-")[2] for model in costs])
             points += arms(organ) if name == "parameters" else []
+            if max(point.x for point in points) < ALIKE * min(point.x for point in points):
+                continue
             title = f"{organ.replace('-', ' ').capitalize()}: accuracy against "
             title += "size" if name == "parameters" else "computing time"
             y_label = "mean Dice over structures and held-out cases"

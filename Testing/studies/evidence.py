@@ -55,8 +55,8 @@ def evidence(root: Path = ROOT) -> str:
 
 
 def organs(folder: Path) -> list[str]:
-    """Those whose models' costs were drawn."""
-    ending = "-milliseconds.svg"
+    """Those whose models' scores were drawn."""
+    ending = "-structures.svg"
     return sorted(path.name.removesuffix(ending) for path in folder.glob(f"*{ending}"))
 
 

@@ -37,6 +37,7 @@ from DistillSegLib.datasets import Case, read_dataset
 from DistillSegLib.files import write_text
 from DistillSegLib.geometry import spacing_of
 from DistillSegLib.labels import LabelTable
+from DistillSegLib.manifest import Manifest
 from DistillSegLib.metrics import score
 from DistillSegLib.segmentations import read_segmentation
 
@@ -62,6 +63,13 @@ class Finding:
     reference_ml: float
     error: float
     confidence: float | None
+
+
+def held_out_cases(manifest: Manifest, data: str) -> list[Case]:
+    """Those of a data set, "DIR" or "DOMAIN=DIR", that the model was not trained on."""
+    held_out = set(manifest.provenance["held_out_cases"])
+    ((domain, path),) = read_domains([data]).items()
+    return [case for case in read_dataset(path, domain=domain).cases if case.id in held_out]
 
 
 def examine(
@@ -218,9 +226,7 @@ def main() -> None:
     options = parser.parse_args()
     segmenter = Segmenter(options.package)
     manifest = segmenter.package.manifest
-    held_out = set(manifest.provenance["held_out_cases"])
-    ((domain, path),) = read_domains([options.data]).items()
-    cases = [case for case in read_dataset(path, domain=domain).cases if case.id in held_out]
+    cases = held_out_cases(manifest, options.data)
     groups = dict(group.split("=", 1) for group in options.groups)
     findings, given, near = examine(segmenter, cases, manifest.labels)
     text = report(findings, given, near, groups)

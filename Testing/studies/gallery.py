@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from examine import held_out_cases
 from gallery_picture import Shown, gallery, mean_dice
 
 from DistillSegLib import Segmenter
 from DistillSegLib.comparison import compare
-from DistillSegLib.datasets import Case, read_dataset
+from DistillSegLib.datasets import Case
 from DistillSegLib.evaluation import Scores, evaluate
 from DistillSegLib.figures import Scene, scene_of
 from DistillSegLib.files import write_text
@@ -83,21 +84,22 @@ def main() -> None:
     """Segment the held-out cases, choose three, draw and write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("package", help="id, or .distillseg file")
-    parser.add_argument("--data", required=True, help="the data set it was trained on")
+    parser.add_argument(
+        "--data", required=True, metavar="[DOMAIN=]DIR", help="the data set it was trained on"
+    )
     parser.add_argument("--reference", help="a second package, drawn dotted")
     parser.add_argument("--outlines", action="store_true", help="without images, to be published")
     parser.add_argument("--out", type=Path, help="SVG file")
     options = parser.parse_args()
     models = [Segmenter(name) for name in (options.package, options.reference) if name]
     manifest = models[0].package.manifest
-    part = manifest.scope.body_part.replace(" ", "-")
-    out = options.out or ROOT / "Resources" / "Studies" / f"{part}-gallery.svg"
+    organ = manifest.id.rpartition("-")[0]
+    out = options.out or ROOT / "Resources" / "Studies" / f"{organ}-gallery.svg"
     if out.suffix != ".svg":
         parser.error(f"--out is '{out.name}'; name a file that ends in .svg.")
     if not options.outlines and out.resolve().is_relative_to(ROOT):
         parser.error("images of patients stay out of the repository; give --outlines or --out.")
-    held_out = set(manifest.provenance["held_out_cases"])
-    cases = {case.id: case for case in read_dataset(options.data).cases if case.id in held_out}
+    cases = {case.id: case for case in held_out_cases(manifest, options.data)}
     scores = evaluate(
         lambda case: models[0].segment(case.images), list(cases.values()), labels=manifest.labels
     )

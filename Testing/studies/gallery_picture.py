@@ -130,10 +130,14 @@ def _heading(each: Shown, other: str) -> Iterator[str]:
         means.append(f"of {other} {each.other_dice:.3f}")
     yield f"{each.rank}: {each.case}, {', '.join(means)}"
     texts = [
-        f"{row.structure.split(' / ')[0]}: Dice {row.dice:.3f}, HD95 {row.hd95_mm:.1f} mm"
+        f"{row.structure.split(' / ')[0]}: Dice {row.dice:.3f}, {_distance(row.hd95_mm)}"
         for row in each.comparison.rows
     ]
     yield from textwrap.wrap(" · ".join(texts), 120)
+
+
+def _distance(hd95_mm: float) -> str:
+    return f"HD95 {hd95_mm:.1f} mm" if math.isfinite(hd95_mm) else "missed"
 
 
 def mean_dice(comparison: Comparison) -> float:

@@ -1,4 +1,4 @@
-"""What two packages cost, in one run on one image: CPU time of the network, of all, and memory.
+"""What packages cost, in one run, each on its sample: CPU time of the network and of all.
 
     python Testing/studies/measure_cost.py hippocampus-fast hippocampus-reference \
         --out Resources/Studies/hippocampus-cost.json
@@ -22,17 +22,20 @@ from DistillSegLib import Segmenter
 from DistillSegLib.catalogue import sample_of
 from DistillSegLib.files import write_text
 from DistillSegLib.images import read_image
-from DistillSegLib.package import load_package
 from DistillSegLib.runtime import Session
 from DistillSegLib.windows import whole_volume
 
 
-def measure(packages: list[str], image: Path, repeats: int) -> dict:
-    """CPU milliseconds of each package on one image, and the ratio of last to first."""
-    volume = read_image(image)
+def measure(packages: list[str], image: Path | None, repeats: int) -> dict:
+    """CPU milliseconds of each package on an image, or its own sample, and last to first."""
     segmenters = {name: Segmenter(name, threads=1, engine="onnxruntime") for name in packages}
     manifests = {name: segmenter.package.manifest for name, segmenter in segmenters.items()}
-    images = {name: m.preprocessing.apply([volume]).array for name, m in manifests.items()}
+    files = {name: image or sample_of(s.package) for name, s in segmenters.items()}
+    volumes = {name: read_image(file) for name, file in files.items()}
+    images = {
+        name: manifest.preprocessing.apply([volumes[name]]).array
+        for name, manifest in manifests.items()
+    }
     multiple = {name: manifest.multiple for name, manifest in manifests.items()}
     stride = {name: segmenter.variant.stride for name, segmenter in segmenters.items()}
     sessions = {
@@ -46,7 +49,7 @@ def measure(packages: list[str], image: Path, repeats: int) -> dict:
             whole_volume(images[name], sessions[name], multiple=multiple[name], stride=stride[name])
             network = time.process_time() - start
             start = time.process_time()
-            segmenter.segment(volume)
+            segmenter.segment(volumes[name])
             if number:
                 costs[name]["network"].append(network * 1000)
                 costs[name]["image"].append((time.process_time() - start) * 1000)
@@ -61,8 +64,8 @@ def measure(packages: list[str], image: Path, repeats: int) -> dict:
     }
     first, last = rows[packages[0]], rows[packages[-1]]
     return {
-        "image": image.name,
-        "voxels_zyx": list(volume.GetSize()[::-1]),
+        "image": ", ".join(sorted({file.name for file in files.values()})),
+        "voxels_zyx": list(volumes[packages[0]].GetSize()[::-1]),
         "repeats": repeats,
         "engine": f"onnxruntime {onnxruntime.__version__}, 1 thread",
         "machine": platform.machine(),
@@ -79,8 +82,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    image = options.image or sample_of(load_package(options.packages[0]))
-    text = json.dumps(measure(options.packages, image, options.repeats), indent=1) + "\n"
+    found = measure(options.packages, options.image, options.repeats)
+    text = json.dumps(found, indent=1) + "\n"
     if options.out:
         write_text(options.out, text)
     print(text)

@@ -74,7 +74,7 @@ def test_every_study_has_its_place():
 
 
 def test_of_the_pictures_those_that_exist_are_shown(published):
-    for name in ("thigh-milliseconds.svg", "thigh-gallery.svg", "arm-parameters.svg"):
+    for name in ("thigh-structures.svg", "thigh-gallery.svg", "arm-parameters.svg"):
         (published / evidence.FOLDER / name).write_text("<svg/>")
     text = evidence.evidence(published)
     assert text.count("![") == 2 and "<details>" in text and "</details>" in text
