@@ -65,24 +65,22 @@ class DistillSeg(ScriptedLoadableModule):
 def registerSampleData():
     """Offer the bundled samples in the module Sample Data; they are files of the extension."""
     import hashlib
-    import json
 
     import SampleData
 
     findLibrary()
+    from DistillSegLib.catalogue import sample_facts
     from DistillSegLib.places import resources
 
     for path in sorted((resources() / "Samples").glob("*.nii.gz")):
-        stem = path.name.removesuffix(".nii.gz")
-        facts = json.loads(path.with_name(f"{stem}.json").read_text(encoding="utf-8"))
-        part = stem.removesuffix("-mean").replace("-", " ")
+        part = path.name.removesuffix(".nii.gz").removesuffix("-mean").replace("-", " ")
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
             category="DistillSeg",
             sampleName="DistillSeg" + part.title().replace(" ", ""),
             uris=path.as_uri(),
             fileNames=path.name,
             checksums="SHA256:" + hashlib.sha256(path.read_bytes()).hexdigest(),
-            nodeNames=facts["name"],
+            nodeNames=sample_facts(path)["name"],
         )
 
 

@@ -30,20 +30,20 @@ def recommended(
     Those with the least `doubt` of the image are looked at. Among them the models of a test whose
     mean Dice is within `NEARLY` of that test's best are good; of several tests the first by id is
     taken. Models without scores come last. An experimental model, of a version before 1.0.0, is
-    taken only where all are and the image leaves it no doubt: otherwise a person chooses it. The
-    order of `packages` has no say.
+    taken only for an image that it has no doubt of, where all others have: otherwise a person
+    chooses it. The order of `packages` has no say.
 
     Args:
-        measured: the image, if there is one.
+        measured: the image, if there is one; without it no model has doubt.
     """
-    every = list(packages)
-    proven = [package for package in every if package.manifest.version_key >= (1,)]
-    left = proven or every
-    if measured is not None and left:
-        found = [doubt(package.manifest, measured) for package in left]
-        if not proven and min(found):
-            return None
-        left = [package for package, each in zip(left, found) if each == min(found)]
+    ranks = []
+    for package in packages:
+        doubts = 0 if measured is None else doubt(package.manifest, measured)
+        experimental = package.manifest.version_key < (1,)
+        if not (doubts and experimental):
+            ranks.append(((doubts, experimental), package))
+    first_rank = min((rank for rank, _ in ranks), default=None)
+    left = [package for rank, package in ranks if rank == first_rank]
     good = [package for package in left if _nearly_best(package, left)]
     if good:
         first = min(good, key=_by_id)

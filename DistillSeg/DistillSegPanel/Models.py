@@ -6,7 +6,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from DistillSegLib.catalogue import sample_of
+from DistillSegLib.catalogue import sample_facts, sample_of
 from DistillSegLib.ranking import recommended
 from DistillSegPanel.Card import cardHtml
 from DistillSegPanel.Doubts import likelyModality, measuredOf
@@ -156,11 +156,9 @@ class Models:
 
     def onSample(self, _checked=False):
         """Load the sample and choose it."""
-        package = self.selected().package
-        node = slicer.util.loadVolume(str(sample_of(package)))
-        part = package.manifest.scope.body_part.capitalize()
-        name = _("{part} sample").format(part=part)
-        node.SetName(slicer.mrmlScene.GenerateUniqueName(name))
+        path = sample_of(self.selected().package)
+        node = slicer.util.loadVolume(str(path))
+        node.SetName(slicer.mrmlScene.GenerateUniqueName(sample_facts(path)["name"]))
         self.panel.segment.inputs.choose(node)
 
     def onAdd(self, _checked=False):
@@ -201,7 +199,7 @@ class Models:
         if self._isAutomatic or box.currentIndex <= 0:
             self._isAutomatic = modality in known
             box.setCurrentText(known.get(modality, box.itemText(0)))
-        if self._default and self._default == self.panel.parameters.model:
+        if self._default == self.panel.parameters.model:
             self._chooseDefault()
 
     def _chooseFor(self, parameters):

@@ -90,11 +90,15 @@ def test_of_equal_models_the_newest_version_is_recommended():
     assert chosen([old, new]) == "fast-1.10.0"
 
 
-def test_an_experimental_model_is_only_taken_where_all_are():
+def test_an_experimental_model_is_only_taken_without_doubt_and_where_others_have_it():
     trial = model("aaa-trial", 1, 0.99, version="0.9.0")
     assert chosen([trial, TINY, FAST, LARGE]) == "fast"
+    assert chosen([trial, TINY, FAST, LARGE], CROP) == "fast"
     assert recommended([trial]) is recommended([trial], CROP) is trial
     assert recommended([trial], STACK) is None  # another kind of image: a person's choice
+    assert chosen([trial, *HEARTS], CROP) == "aaa-trial-0.9.0"
+    few_slices = replace(STACK, size_mm=(24.0, 300.0, 300.0))
+    assert chosen([trial, *HEARTS], few_slices) == "ventricle-fast"  # with doubt, but proven
 
 
 def test_the_image_says_which_part_of_the_body_it_shows():

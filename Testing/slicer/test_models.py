@@ -276,6 +276,19 @@ class ListTest(ModelsCase):
         self.assertEqual(self.ui.descriptionLabel.text, "Choose a model.")
         self.assertFalse(self.panel.segment.ui.segmentButton.enabled)
         self.assertIn("choose one in 'Model'", self.panel.segment.ui.segmentButton.toolTip)
+        self.panel.parameters.inputVolume = self.sample()
+        self.settle()
+        self.assertEqual(self.panel.parameters.model, FAST)
+
+    def test_the_phantom_of_an_experimental_model_gets_it(self):
+        for modality in ("ct", "mr"):
+            path = resources() / "Samples" / f"soft-tissue-sarcoma-{modality}-phantom.nii.gz"
+            self.panel.parameters.inputVolume = slicer.util.loadVolume(str(path))
+            self.settle()
+            self.assertEqual(self.panel.parameters.model, f"sarcoma-{modality}@0.1.0")
+            self.panel.models.onSample()
+            name = self.panel.parameters.inputVolume.GetName()
+            self.assertEqual(name, f"Sarcoma phantom, {modality.upper()}")
 
     def test_a_stack_of_the_heart_gets_a_model_of_the_heart(self):
         self.addHeart()
