@@ -68,6 +68,7 @@ def small(tmp_path) -> studies.Study:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_arm_of_every_study_makes_a_recipe(name):
     study = studies.load_study(name)
+    rates, structures = set(), set()
     for arm in study.arms:
         named = [setting.replace("{domains}", "['ct']") for setting in arm.set]
         sets = [re.sub(r"{\w+}", "x/y.pt", setting) for setting in named]
@@ -75,12 +76,16 @@ def test_every_arm_of_every_study_makes_a_recipe(name):
         (scored,) = (stage for stage in recipe.stages if stage.name == study.stage)
         assert study.role in scored.trained
         for stage in recipe.stages:
+            rates.add((stage.optim or recipe.optim).learning_rate)
             for link in stage.links.values():
                 link.build()
+    assert len(rates) == 1, "arms that learn at different rates are no comparison"
     for guide in study.guides.values():
         recipe = load_recipe(studies.recipe_path(guide.recipe), guide.set)
         (stage,) = (stage for stage in recipe.stages if stage.name == guide.stage)
         assert guide.role in stage.trained
+        structures.add(tuple(label.name for label in recipe.labels))
+    assert len(structures) <= 1, "a student takes no lesson from a guide that names others"
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if (studies.RESULTS / n).is_dir()])
