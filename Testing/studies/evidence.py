@@ -61,19 +61,23 @@ def organs(folder: Path) -> list[str]:
 
 
 def pictures(folder: Path, organ: str) -> str:
-    """The first picture of an organ, and the others to be unfolded."""
-    name = organ.replace("-", " ").capitalize()
+    """The first picture of an organ, and the others to be unfolded; galleries are of a model."""
     there = {
-        kind: words
+        path: f"{_name(path.stem.removesuffix(kind))}: {words}"
         for kind, words in PICTURES.items()
-        if (folder / f"{organ}-{kind}.svg").is_file()
+        for path in sorted(folder.glob(f"{organ}-*{kind}.svg"))
     }
-    shown = [f"![{name}: {words}]({FOLDER}/{organ}-{k}.svg)" for k, words in there.items()]
+    shown = [f"![{words}]({FOLDER}/{path.name})" for path, words in there.items()]
     if len(shown) == 1:
         return shown[0]
-    more = "; ".join(list(there.values())[1:])
-    summary = f"<summary>{name}: {more}</summary>"
+    kinds = [kind for kind in PICTURES if any(path.stem.endswith(kind) for path in there)]
+    more = "; ".join(PICTURES[kind] for kind in kinds[1:])
+    summary = f"<summary>{_name(organ)}: {more}</summary>"
     return "\n\n".join([shown[0], f"<details>{summary}", *shown[1:], "</details>"])
+
+
+def _name(stem: str) -> str:
+    return stem.strip("-").replace("-", " ").capitalize()
 
 
 def section(folder: Path, study: studies.Study) -> str:

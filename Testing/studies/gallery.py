@@ -93,8 +93,7 @@ def main() -> None:
     options = parser.parse_args()
     models = [Segmenter(name) for name in (options.package, options.reference) if name]
     manifest = models[0].package.manifest
-    organ = manifest.id.rpartition("-")[0]
-    out = options.out or ROOT / "Resources" / "Studies" / f"{organ}-gallery.svg"
+    out = options.out or ROOT / "Resources" / "Studies" / f"{manifest.id}-gallery.svg"
     if out.suffix != ".svg":
         parser.error(f"--out is '{out.name}'; name a file that ends in .svg.")
     if not options.outlines and out.resolve().is_relative_to(ROOT):

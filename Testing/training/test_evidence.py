@@ -74,12 +74,12 @@ def test_every_study_has_its_place():
 
 
 def test_of_the_pictures_those_that_exist_are_shown(published):
-    for name in ("thigh-structures.svg", "thigh-gallery.svg", "arm-parameters.svg"):
+    for name in ("thigh-structures.svg", "thigh-fast-gallery.svg", "arm-parameters.svg"):
         (published / evidence.FOLDER / name).write_text("<svg/>")
     text = evidence.evidence(published)
     assert text.count("![") == 2 and "<details>" in text and "</details>" in text
-    assert "![Thigh: outlines of best, median and worst case]" in text
-    (published / evidence.FOLDER / "thigh-gallery.svg").unlink()
+    assert "![Thigh fast: outlines of best, median and worst case]" in text
+    (published / evidence.FOLDER / "thigh-fast-gallery.svg").unlink()
     assert "<details>" not in evidence.evidence(published)
 
 
