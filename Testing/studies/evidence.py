@@ -25,6 +25,7 @@ ORDER = (
     "few-labels",
     "distill-dsm",
     "lcov",
+    "emkd",
     "ventricle-student",
     "ct-mr",
 )  # then others
