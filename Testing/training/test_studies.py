@@ -141,6 +141,44 @@ def test_a_study_runs_stops_and_goes_on(small, tmp_path):
     assert "2 of 4 runs are still to be done." in study_table.table(small, found)
 
 
+def test_an_arm_of_another_recipe_costs_all_its_stages(small, tmp_path):
+    """Real training: an assistant first, then it and the student, which alone is scored."""
+    first, unet = (
+        SMALL.split("[[stages]]")[0],
+        '{ network = "unet", settings = { width = [4, 8] } }',
+    )
+    stages = f"""
+[[stages]]
+name = "before"
+epochs = 1
+trained.assistant = {unet.replace("8", "16")}
+links.label = {{ term = "label", student = "assistant" }}
+[[stages]]
+name = "student"
+epochs = 2
+trained.assistant = {unet.replace("8", "16")}
+trained.student = {unet}
+start = {{ assistant = "before/assistant" }}
+links.label = {{ term = "label" }}
+links.lesson = {{ term = "prediction_maps", teacher = "assistant" }}
+links.assistant = {{ term = "label", student = "assistant" }}
+"""
+    (tmp_path / "both.toml").write_text(SMALL.split("[[stages]]")[0] + stages)
+    arms = [ARMS[0], {"name": "both", "title": "both", "recipe": str(tmp_path / "both.toml")}]
+    form = _plain(small) | {"arms": arms, "guides": {}, "seeds": [0]}
+    study = from_dict(studies.Study, form)
+    data = write_decathlon(tmp_path / "data", cases=8)
+    assert studies.work_off(study, {"": data}, tmp_path / "work", ["devices=1"], 99, tmp_path)
+    none, both = (
+        json.loads((tmp_path / "small" / f"{arm}-f0-s0.json").read_text())
+        for arm in ("none", "both")
+    )
+    assert both["parameters"] == none["parameters"] and both["epochs"] == 3
+    spent = json.loads((tmp_path / "work" / "small" / "both-f0-s0" / "summary.json").read_text())
+    seconds = sum(stage["cpu_seconds"] for stage in spent["stages"].values())
+    assert both["cpu_minutes"] == pytest.approx(seconds / 60, abs=0.006)
+
+
 @pytest.mark.parametrize(("name", "fold"), [("hippocampus", 1), ("small", 0)])
 def test_a_guide_of_another_recipe_or_fold_is_refused(small, tmp_path, name, fold):
     """Two studies that share a folder may call their guides alike."""
