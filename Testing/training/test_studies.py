@@ -143,10 +143,7 @@ def test_a_study_runs_stops_and_goes_on(small, tmp_path):
 
 def test_an_arm_of_another_recipe_costs_all_its_stages(small, tmp_path):
     """Real training: an assistant first, then it and the student, which alone is scored."""
-    first, unet = (
-        SMALL.split("[[stages]]")[0],
-        '{ network = "unet", settings = { width = [4, 8] } }',
-    )
+    unet = '{ network = "unet", settings = { width = [4, 8] } }'
     stages = f"""
 [[stages]]
 name = "before"
