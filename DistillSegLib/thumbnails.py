@@ -7,6 +7,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from DistillSegLib.geometry import reorient
+from DistillSegLib.preprocessing import Intensity
 from DistillSegLib.segmentations import Segmentation
 
 EDGE = 144  # pixels; twice what a list shows, for dense screens
@@ -14,12 +15,24 @@ MARGIN = 1.35  # times the structures' size
 TINT = 0.55  # of the structure's colour within it
 
 
-def thumbnail(image: sitk.Image, segmentation: Segmentation, *, edge: int = EDGE) -> NDArray:
+def thumbnail(
+    image: sitk.Image,
+    segmentation: Segmentation,
+    *,
+    intensity: Intensity | None = None,
+    edge: int = EDGE,
+) -> NDArray:
     """(edge, edge, 3) uint8: grey values with the structures in their colours.
 
     Args:
         image: on the grid of the segmentation.
+        intensity: what the network looks at. Of fixed units, such as Hounsfield's, twice that range
+            is shown; otherwise all but the outermost values.
     """
+    if intensity is not None and intensity.scheme == "fixed":
+        low, high = intensity.clip
+        margin = (high - low) / 2
+        image = sitk.Clamp(image, image.GetPixelID(), low - margin, high + margin)
     grey, labels = (reorient(each, "LPS") for each in (image, segmentation.image))
     voxels = sitk.GetArrayViewFromImage(labels)
     axis, index = _best_slice(voxels)

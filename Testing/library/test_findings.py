@@ -72,7 +72,8 @@ def test_the_ends_of_a_stack_are_no_border():
 def test_the_bundled_pictures_are_what_the_models_make_of_their_sample(name):
     package = load_package(name)
     image = read_image(sample_of(package))
-    drawn = thumbnail(image, Segmenter(package).segment(image))
+    intensity = package.manifest.preprocessing.intensity[0]
+    drawn = thumbnail(image, Segmenter(package).segment(image), intensity=intensity)
     path = resources() / "Thumbnails" / f"{name}.png"
     kept = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     assert kept.shape == drawn.shape == (144, 144, 3)

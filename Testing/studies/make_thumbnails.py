@@ -10,21 +10,10 @@ import SimpleITK as sitk
 from DistillSegLib import Segmenter, list_packages
 from DistillSegLib.catalogue import sample_of
 from DistillSegLib.images import read_image
-from DistillSegLib.manifest import Manifest
 from DistillSegLib.places import resources
 from DistillSegLib.thumbnails import thumbnail
 
 FOLDER = resources() / "Thumbnails"
-
-
-def windowed(image: sitk.Image, manifest: Manifest) -> sitk.Image:
-    """Of fixed units, such as Hounsfield's, twice the range that the network looks at."""
-    intensity = manifest.preprocessing.intensity[0]
-    if intensity.scheme != "fixed":
-        return image
-    low, high = intensity.clip
-    margin = (high - low) / 2
-    return sitk.Clamp(image, image.GetPixelID(), low - margin, high + margin)
 
 
 def main() -> None:
@@ -32,8 +21,8 @@ def main() -> None:
         if listed.bundled:
             segmenter = Segmenter(listed.path)
             image = read_image(sample_of(segmenter.package))
-            made = segmenter.segment(image)
-            picture = thumbnail(windowed(image, segmenter.package.manifest), made)
+            intensity = segmenter.package.manifest.preprocessing.intensity[0]
+            picture = thumbnail(image, segmenter.segment(image), intensity=intensity)
             path = FOLDER / f"{listed.name}.png"
             sitk.WriteImage(sitk.GetImageFromArray(picture, isVector=True), str(path))
 
