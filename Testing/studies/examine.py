@@ -214,8 +214,23 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))
 
 
+def write_report(package: str | Path, data: str, groups: Sequence[str], out: Path | None) -> str:
+    """Segment, examine and write, to `cards/<model>.md` unless told where.
+
+    Args:
+        data: as `held_out_cases` takes it.
+        groups: "TITLE=PATTERN" of case ids.
+    """
+    segmenter = Segmenter(package)
+    manifest = segmenter.package.manifest
+    cases = held_out_cases(manifest, data)
+    findings, given, near = examine(segmenter, cases, manifest.labels)
+    text = report(findings, given, near, dict(group.split("=", 1) for group in groups))
+    write_text(out or CARDS / f"{manifest.id}.md", text)
+    return text
+
+
 def main() -> None:
-    """Segment, examine and write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("package", help="id, or .distillseg file")
     parser.add_argument(
@@ -224,14 +239,7 @@ def main() -> None:
     parser.add_argument("--groups", nargs="*", default=[], metavar="TITLE=PATTERN")
     parser.add_argument("--out", type=Path, help="Markdown file (default: cards/<model>.md)")
     options = parser.parse_args()
-    segmenter = Segmenter(options.package)
-    manifest = segmenter.package.manifest
-    cases = held_out_cases(manifest, options.data)
-    groups = dict(group.split("=", 1) for group in options.groups)
-    findings, given, near = examine(segmenter, cases, manifest.labels)
-    text = report(findings, given, near, groups)
-    write_text(options.out or CARDS / f"{manifest.id}.md", text)
-    print(text)
+    print(write_report(options.package, options.data, options.groups, options.out))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from examine import write_report
+
 from DistillSegLib.commands.train import read_domains
 from DistillSegLib.export.card import read_card
 from DistillSegLib.files import write_text
@@ -57,8 +59,7 @@ def ship(
         scores = card.with_suffix(".json")
         library("evaluate", plain, "--data", data, "--json", scores)
         write_text(scores, scores.read_text(encoding="utf-8").replace(str(plain), name))
-        options = ["--data", data, "--out", card.with_suffix(".md"), "--groups", *groups]
-        python(Path(__file__).with_name("examine.py"), plain, *options)
+        print(write_report(plain, data, groups, card.with_suffix(".md")))
     export(run, stage, card, out / name, data)
     return out / name
 
@@ -73,12 +74,8 @@ def export(run: Path, stage: str, card: Path, out: Path, data: str) -> None:
 
 
 def library(*words: object) -> None:
-    """A command of `distillseg`."""
-    python("-m", "DistillSegLib.cli", *words)
-
-
-def python(*words: object) -> None:
-    subprocess.run([sys.executable, *map(str, words)], check=True)
+    """A command of `distillseg`, in a process of its own."""
+    subprocess.run([sys.executable, "-m", "DistillSegLib.cli", *map(str, words)], check=True)
 
 
 def main() -> None:
