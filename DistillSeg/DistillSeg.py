@@ -69,8 +69,7 @@ def registerSampleData():
     import SampleData
 
     findLibrary()
-    from DistillSegLib.catalogue import sample_facts
-    from DistillSegLib.places import resources
+    from DistillSegLib.places import resources, sample_facts
 
     for path in sorted((resources() / "Samples").glob("*.nii.gz")):
         part = path.name.removesuffix(".nii.gz").removesuffix("-mean").replace("-", " ")

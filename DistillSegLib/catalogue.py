@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
 from DistillSegLib.errors import Cancelled, PackageError
 from DistillSegLib.files import sha256
@@ -43,7 +42,6 @@ __all__ = [
     "published_packages",
     "remove_package",
     "resources",
-    "sample_facts",
     "sample_of",
 ]
 
@@ -130,12 +128,6 @@ def sample_of(package: ModelPackage) -> Path | None:
     names = (f"{part}-mean.nii.gz", f"{part}-{modality}-phantom.nii.gz")
     paths = (resources() / "Samples" / name for name in names)
     return next((path for path in paths if path.is_file()), None)
-
-
-def sample_facts(sample: Path) -> dict[str, Any]:
-    """What is known of a bundled sample: its name, licence, attribution, and volumes in ml."""
-    facts = sample.with_name(sample.name.replace(".nii.gz", ".json"))
-    return json.loads(facts.read_text(encoding="utf-8"))
 
 
 def published_packages() -> tuple[Published, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 _HERE = Path(__file__).resolve().parent
 
@@ -16,6 +18,12 @@ def resources() -> Path:
     """
     inside = _HERE / "Resources"
     return inside if inside.is_dir() else _HERE.parent / "Resources"
+
+
+def sample_facts(sample: Path) -> dict[str, Any]:
+    """What is known of a bundled sample: its name, licence, attribution, and volumes in ml."""
+    facts = sample.with_name(sample.name.replace(".nii.gz", ".json"))
+    return json.loads(facts.read_text(encoding="utf-8"))
 
 
 def recipes() -> dict[str, Path]:

@@ -6,7 +6,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from DistillSegLib.catalogue import sample_facts, sample_of
+from DistillSegLib.catalogue import sample_of
+from DistillSegLib.places import sample_facts
 from DistillSegLib.ranking import recommended
 from DistillSegPanel.Card import cardHtml
 from DistillSegPanel.Doubts import likelyModality, measuredOf

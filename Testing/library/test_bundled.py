@@ -10,10 +10,10 @@ import pytest
 import SimpleITK as sitk
 
 from DistillSegLib import Segmenter, compare
-from DistillSegLib.catalogue import sample_facts, sample_of
+from DistillSegLib.catalogue import sample_of
 from DistillSegLib.inference import self_check
 from DistillSegLib.package import ModelPackage, load_package, read_package
-from DistillSegLib.places import resources
+from DistillSegLib.places import resources, sample_facts
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = resources() / "Samples" / "hippocampus-mean.nii.gz"
