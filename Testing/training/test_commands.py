@@ -12,17 +12,9 @@ from DistillSegLib.commands.train import duration
 from DistillSegLib.export import packaging
 from DistillSegLib.export.card import read_card
 from Testing.datasets import write_decathlon
+from Testing.training import phantom_run
 
-CARD = """
-id = "phantom-fast"
-version = "1.0.0"
-title = "Phantom, fast"
-description = "Two parts of a phantom."
-intended_use = "Tests."
-licence = "CC0-1.0"
-attribution = "Made by code."
-scores = "student.json"
-"""
+CARD = phantom_run.CARD + 'scores = "student.json"\n'
 SMALL = [
     *("workers=0", "split.folds=4", "validate_every=20"),
     *("optim.learning_rate=3e-2", "augmentation.affine=0", "stages.student.links.maps.weight=0"),
