@@ -56,6 +56,8 @@ class Arm:
         against: the arm that it is tested against, where this is not the study's baseline.
         recipe: where it is not the study's; has a stage of the same name. All its stages are the
             arm's cost.
+        package: a bundled model that is scored as it is, in place of a training.
+        nnunet: options of `train_nnunet.py`, in place of a training of ours.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Arm:
     apart: bool = False
     against: str = ""
     recipe: str = ""
+    package: str = ""
+    nnunet: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -226,7 +230,7 @@ def train(study: Study, run: Run, data: Data, out: Path, work: Path, extra: Sequ
 
 
 def collect(study: Study, run: Run, parts: Mapping[Path, Data]) -> dict[str, Any]:
-    """What is kept of a run: who was scored how, and what it cost.
+    """Who was scored how, and what it cost.
 
     Args:
         parts: the folder of each network that the run trained -> the data sets it knows.
@@ -239,27 +243,30 @@ def collect(study: Study, run: Run, parts: Mapping[Path, Data]) -> dict[str, Any
             which = ["--stage", study.stage, "--role", study.role]
             command("evaluate", folder, *which, "--data", word, "--json", scores)
             domain = word.partition("=")[0] + " " if "" not in data else ""
-            for row in json.loads(scores.read_text(encoding="utf-8"))["cases"]:
-                values = [None if row[key] is None else round(row[key], 4) for key in METRICS]
-                cases.setdefault(domain + row["case"], {})[domain + row["structure"]] = values
+            for case, found in scores_in(scores).items():
+                named = {domain + structure: values for structure, values in found.items()}
+                cases[domain + case] = named
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         parameters += summary["stages"][study.stage]["parameters"][study.role]
         spent.append(list(summary["stages"].values()))
         labelled += _labelled(summary["provenance"])
     return {
-        "arm": run.arm.name,
-        "fold": run.fold,
-        "seed": run.seed,
-        "set": list(run.arm.set),
         "parameters": parameters,
         "epochs": sum(stage["epochs"] for stage in spent[0]),
         "labelled_cases": labelled,
         "cpu_minutes": round(sum(s["cpu_seconds"] for each in spent for s in each) / 60, 2),
         "minutes": round(sum(s["seconds"] for each in spent for s in each) / 60, 2),
-        "machine": f"{platform.machine()}, {os.environ.get('OMP_NUM_THREADS', 'all')} threads",
-        "metrics": list(METRICS),
         "cases": cases,
     }
+
+
+def scores_in(path: Path) -> dict[str, dict[str, list]]:
+    """Case -> structure -> its METRICS, of what `distillseg evaluate --json` wrote."""
+    cases: dict[str, dict[str, list]] = {}
+    for row in json.loads(path.read_text(encoding="utf-8"))["cases"]:
+        values = [None if row[key] is None else round(row[key], 4) for key in METRICS]
+        cases.setdefault(row["case"], {})[row["structure"]] = values
+    return cases
 
 
 def _labelled(provenance: Mapping[str, Any]) -> int:
@@ -269,14 +276,23 @@ def _labelled(provenance: Mapping[str, Any]) -> int:
 
 
 def do(study: Study, run: Run, data: Data, work: Path, extra: Sequence[str]) -> dict[str, Any]:
-    """Train and score one run."""
+    """Train and score one run; what is kept of it."""
     out = work / study.name / run.name
-    parts = {out: data}
-    if run.arm.apart:
-        parts = {out.with_name(f"{out.name}-{name}"): {name: data[name]} for name in data}
-    for folder, its in parts.items():
-        train(study, run, its, folder, work, extra)
-    return collect(study, run, parts)
+    if run.arm.package or run.arm.nnunet:
+        from study_peers import nnunet, package
+
+        (path,) = data.values()
+        found = package(run, path, out) if run.arm.package else nnunet(study, run, path, out)
+    else:
+        parts = {out: data}
+        if run.arm.apart:
+            parts = {out.with_name(f"{out.name}-{name}"): {name: data[name]} for name in data}
+        for folder, its in parts.items():
+            train(study, run, its, folder, work, extra)
+        found = collect(study, run, parts)
+    what = {"arm": run.arm.name, "fold": run.fold, "seed": run.seed, "set": list(run.arm.set)}
+    machine = f"{platform.machine()}, {os.environ.get('OMP_NUM_THREADS', 'all')} threads"
+    return what | {"machine": machine, "metrics": list(METRICS)} | found
 
 
 def work_off(

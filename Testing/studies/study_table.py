@@ -127,8 +127,7 @@ def table(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str
         named = "" if other == study.baseline else f" to *{titles[other]}*"
         cells += _compared(row, rows.get(other), arm == other, named)
         first = row.runs[0]
-        minutes = statistics.fmean(run["cpu_minutes"] for run in row.runs)
-        cells += [f"{first['parameters']:,}", str(first["labelled_cases"]), f"{minutes:.1f}"]
+        cells += [f"{first['parameters']:,}", str(first["labelled_cases"]), _minutes(row.runs)]
         lines.append(f"| {' | '.join(cells)} |")
     every, done = len(list(queue(study))), sum(map(len, found.values()))
     waiting = "" if done == every else f" {every - done} of {every} runs are still to be done."
@@ -141,6 +140,12 @@ def _dice(mean: float, sd: float) -> str:
     if math.isnan(mean):
         return "–"
     return f"{mean:.4f}" if math.isnan(sd) else f"{mean:.4f} ± {sd:.4f}"
+
+
+def _minutes(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Of a bundled model they are not kept."""
+    spent = [run["cpu_minutes"] for run in runs if run["cpu_minutes"] is not None]
+    return f"{statistics.fmean(spent):.1f}" if spent else "–"
 
 
 def _compared(row: Row, other: Row | None, same: bool, named: str) -> list[str]:

@@ -7,7 +7,8 @@ ours (`Dataset.split`, seed 0), so that who is held out here is held out there. 
 length are cut to what a processor manages; nothing else is changed, so the results folder is one
 like any other. nnU-Net's fingerprint looks at all cases, as it does in its own cross-validation.
 nnU-Net as it plans itself, on a GPU and in pieces, is `--features 32 --batch 9 --epochs 1000
---iterations 250 --device cuda`, then the same again with `--resume`.
+--iterations 250 --device cuda --resume`, given again until it is done. What it cost is written to
+`trained.json`, beside nnU-Net's three folders.
 
     distillseg train my.toml --data Task04_Hippocampus --out run
 
@@ -21,9 +22,11 @@ import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 from DistillSegLib.datasets import Dataset, read_dataset
+from DistillSegLib.files import write_text
 
 CONFIGURATION = "3d_fullres"
 NUMBER = 4
@@ -42,15 +45,18 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=16, help="of the finest level")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="such as cuda")
-    parser.add_argument("--resume", action="store_true", help="go on from nnU-Net's checkpoint")
+    parser.add_argument("--resume", action="store_true", help="go on from what is there, if any")
     options = parser.parse_args()
     values = {f"nnUNet_{n}": str(options.out / n) for n in ("raw", "preprocessed", "results")}
     os.environ.update(values, nnUNet_compile="0", nnUNet_def_n_proc="1", nnUNet_n_proc_DA="1")
     dataset = read_dataset(options.data)
     name = f"Dataset{NUMBER:03d}_{re.sub(r'[^A-Za-z0-9]', '', dataset.name)}"
-    if not options.resume:
+    preprocessed = options.out / "preprocessed" / name
+    if options.resume and (preprocessed / "splits_final.json").is_file():
+        check_plan(preprocessed, options.features, options.batch)
+    else:
         write_raw(dataset, options.out / "raw" / name)
-        plan(options.out / "preprocessed" / name, dataset, options.features, options.batch)
+        plan(preprocessed, dataset, options.features, options.batch)
     train(options)
 
 
@@ -94,6 +100,19 @@ def plan(folder: Path, dataset: Dataset, features: int, batch: int) -> None:
     (folder / "splits_final.json").write_text(json.dumps(folds, indent=1))
 
 
+def check_plan(folder: Path, features: int, batch: int) -> None:
+    """Refuse to go on at another width or batch than was planned: nnU-Net would not notice."""
+    plans = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))
+    configured = plans["configurations"][CONFIGURATION]
+    first = configured["architecture"]["arch_kwargs"]["features_per_stage"][0]
+    found = first, configured["batch_size"]
+    if found != (features, batch):
+        raise SystemExit(
+            f"'{folder}' was planned with --features {found[0]} --batch {found[1]}, not {features} "
+            f"and {batch}; give these again, or another --out."
+        )
+
+
 def train(options: argparse.Namespace) -> None:
     """nnU-Net's own training and validation of one fold."""
     import torch
@@ -107,8 +126,26 @@ def train(options: argparse.Namespace) -> None:
     trainer.num_val_iterations_per_epoch = 5
     trainer.save_every = 10
     maybe_load_checkpoint(trainer, options.resume, False)
-    trainer.run_training()
+    spent = options.out / "spent.json"
+    before = json.loads(spent.read_text(encoding="utf-8")) if spent.is_file() else [0.0, 0.0]
+    begun = time.process_time(), time.monotonic()
+    try:
+        trainer.run_training()
+    finally:
+        now = time.process_time(), time.monotonic()
+        cost = [b + n - t for b, n, t in zip(before, now, begun, strict=True)]
+        write_text(spent, json.dumps(cost))
     trainer.perform_actual_validation()
+    trained = {
+        "parameters": sum(weight.numel() for weight in trainer.network.parameters()),
+        "epochs": options.epochs,
+        "steps": options.epochs * options.iterations,
+        "cpu_minutes": round(cost[0] / 60, 2),
+        "minutes": round(cost[1] / 60, 2),
+        "model": trainer.output_folder_base,
+        "predictions": f"{trainer.output_folder}/validation",
+    }
+    write_text(options.out / "trained.json", json.dumps(trained, indent=1) + "\n")
     print(f"The teacher: {trainer.output_folder_base}, folds = [{options.fold}]")
 
 

@@ -11,9 +11,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy.stats import wilcoxon
 
-from DistillSegLib.errors import RecipeError
+from DistillSegLib.datasets import read_dataset
+from DistillSegLib.errors import DatasetError, RecipeError
 from DistillSegLib.records import from_dict
 from DistillSegLib.training.recipe import load_recipe
 from Testing.datasets import write_decathlon
@@ -24,7 +26,9 @@ sys.path.insert(0, str(FOLDER))
 import examine  # noqa: E402
 import plots  # noqa: E402
 import study as studies  # noqa: E402
+import study_peers  # noqa: E402
 import study_table  # noqa: E402
+import train_nnunet  # noqa: E402
 
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 SMALL = """
@@ -70,6 +74,8 @@ def test_every_arm_of_every_study_makes_a_recipe(name):
     study = studies.load_study(name)
     rates, structures = set(), set()
     for arm in study.arms:
+        if arm.package or arm.nnunet:
+            continue
         named = [setting.replace("{domains}", "['ct']") for setting in arm.set]
         sets = [re.sub(r"{\w+}", "x/y.pt", setting) for setting in named]
         recipe = load_recipe(studies.recipe_path(arm.recipe or study.recipe), sets)
@@ -186,6 +192,57 @@ def test_a_guide_of_another_recipe_or_fold_is_refused(small, tmp_path, name, fol
     words = rf"'{name}', fold {fold}; .* is of 'small', fold 1\. Give another --work\."
     with pytest.raises(RecipeError, match=words):
         studies.train_guides(small, 1, {"": tmp_path}, tmp_path, [])
+
+
+def test_a_package_is_not_scored_on_cases_that_it_knows(small, tmp_path):
+    arm = studies.Arm("reference", "as bundled", package="hippocampus-reference")
+    words = "trained on fold 0, the run 'reference-f1-s0' is of fold 1"
+    with pytest.raises(DatasetError, match=words):
+        studies.do(_study(small, arm), studies.Run(arm, 1, 0), {"": tmp_path}, tmp_path, [])
+
+
+def test_predictions_made_elsewhere_are_scored_as_ours_are(small, tmp_path):
+    """The references themselves, but for one case of which a structure is left out."""
+    data = write_decathlon(tmp_path / "data", cases=10)
+    dataset = read_dataset(data)
+    _, held_out = dataset.split(5, 0, seed=0)
+    ball = next(iter(dataset.labels)).value
+    for number, case in enumerate(held_out):
+        made = sitk.ReadImage(str(case.label))
+        if number == 0:
+            made *= sitk.Cast(made != ball, made.GetPixelID())
+        sitk.WriteImage(made, str(tmp_path / f"{case.id}.nii.gz"))
+    arm = studies.Arm("nnunet", "nnU-Net", nnunet=("--features=8",))
+    run, scores = studies.Run(arm, 0, 0), tmp_path / "scores.json"
+    (tmp_path / "named.toml").write_text(
+        SMALL.replace(
+            "[[stages]]",
+            f'[[labels]]\nvalue = {ball}\nname = "Sphere"\ncolor = [1, 2, 3]\n[[stages]]',
+            1,
+        )
+    )
+    study = from_dict(studies.Study, _plain(small) | {"recipe": str(tmp_path / "named.toml")})
+    found = study_peers.predicted(study, run, data, tmp_path, scores)
+    assert found["labelled_cases"] == 8 and len(found["cases"]) == 2
+    first, second = found["cases"].values()
+    assert first["Sphere"] == [0, None, 0] and second["Sphere"] == [1, 0, 1]
+    (tmp_path / f"{held_out[1].id}.nii.gz").unlink()
+    with pytest.raises(DatasetError, match=f"nnU-Net's '{held_out[1].id}' has no scores"):
+        study_peers.predicted(study, run, data, tmp_path, scores)
+
+
+def test_an_nnunet_is_not_continued_at_another_width(tmp_path):
+    architecture = {"arch_kwargs": {"features_per_stage": [8, 16]}}
+    plans = {"configurations": {"3d_fullres": {"batch_size": 2, "architecture": architecture}}}
+    (tmp_path / "nnUNetPlans.json").write_text(json.dumps(plans))
+    train_nnunet.check_plan(tmp_path, 8, 2)
+    with pytest.raises(SystemExit, match="with --features 8 --batch 2, not 16 and 2; give these"):
+        train_nnunet.check_plan(tmp_path, 16, 2)
+
+
+def _study(small, *arms) -> studies.Study:
+    form = {"arms": [vars(arm) for arm in arms], "baseline": arms[0].name, "guides": {}}
+    return from_dict(studies.Study, _plain(small) | form)
 
 
 def _plain(study) -> dict:

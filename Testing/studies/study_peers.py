@@ -1,0 +1,73 @@
+"""Arms of a study that no recipe trains: a bundled package, and nnU-Net by its own package.
+
+Both are scored as every other arm is: on the held-out cases, on the images' own grids.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from study import HERE, Run, Study, command, recipe_path, scores_in
+
+from DistillSegLib.datasets import read_dataset
+from DistillSegLib.errors import DatasetError
+from DistillSegLib.evaluation import evaluate
+from DistillSegLib.files import write_text
+from DistillSegLib.inference import Segmenter
+from DistillSegLib.labels import LabelTable
+from DistillSegLib.segmentations import read_segmentation
+from DistillSegLib.training.recipe import load_recipe
+
+
+def package(run: Run, data: Path, out: Path) -> dict[str, Any]:
+    """A bundled model on the cases that it was not trained on; its training's cost is not kept."""
+    segmenter = Segmenter(run.arm.package)
+    provenance = segmenter.package.manifest.provenance
+    if provenance["split"]["fold"] != run.fold:
+        raise DatasetError(
+            f"'{run.arm.package}' was trained on fold {provenance['split']['fold']}, the run "
+            f"'{run.name}' is of fold {run.fold}: it would be scored on cases that it knows."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    scores = out / "scores.json"
+    command("evaluate", run.arm.package, "--data", data, "--cases", "held-out", "--json", scores)
+    known = len(read_dataset(data).cases) - len(provenance["held_out_cases"])
+    facts = {"parameters": segmenter.variant.parameters, "labelled_cases": known}
+    return facts | {"epochs": None, "cpu_minutes": None, "cases": scores_in(scores)}
+
+
+def nnunet(study: Study, run: Run, data: Path, out: Path) -> dict[str, Any]:
+    """nnU-Net trained on the cases of a fold, its own predictions of the others scored by us."""
+    words = [data, "--out", out, "--fold", run.fold, "--resume", *run.arm.nnunet]
+    script = HERE / "train_nnunet.py"
+    subprocess.run([sys.executable, str(script), *map(str, words)], check=True)
+    trained = json.loads((out / "trained.json").read_text(encoding="utf-8"))
+    facts = {key: trained[key] for key in ("parameters", "epochs", "cpu_minutes", "minutes")}
+    return facts | predicted(study, run, data, Path(trained["predictions"]), out / "scores.json")
+
+
+def predicted(study: Study, run: Run, data: Path, folder: Path, scores: Path) -> dict[str, Any]:
+    """Label maps of the held-out cases scored, with the names that the study's recipe gives.
+
+    Args:
+        folder: holds "<case>.nii.gz".
+        scores: the file to be written, as by `distillseg evaluate --json`.
+    """
+    dataset = read_dataset(data)
+    known, held_out = dataset.split(5, run.fold, seed=0)
+    named = {label.value: label for label in load_recipe(recipe_path(study.recipe)).labels}
+    labels = LabelTable(tuple(named.get(label.value, label) for label in dataset.labels))
+    found = evaluate(
+        lambda case: read_segmentation(folder / f"{case.id}.nii.gz", labels),
+        held_out,
+        labels=labels,
+    )
+    if found.failures:
+        first = found.failures[0]
+        raise DatasetError(f"nnU-Net's '{first.case}' has no scores ({first.failure}).")
+    write_text(scores, json.dumps(found.to_dict()))
+    return {"labelled_cases": len(known), "cases": scores_in(scores)}
