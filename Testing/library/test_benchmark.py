@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import hardware_table
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -20,7 +21,6 @@ from DistillSegLib.benchmark.summary import growth, medians, ratios, slope
 from DistillSegLib.cli import main
 from DistillSegLib.package import load_package
 from Testing import models
-from Testing.studies import hardware_table
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -10,6 +9,7 @@ import struct
 from pathlib import Path
 
 import pytest
+import set_repository
 
 from DistillSegLib.package import load_package
 from DistillSegLib.places import resources
@@ -40,15 +40,6 @@ MOST_BYTES = 200_000  # of a screenshot
 @pytest.fixture(scope="module")
 def entry() -> dict:
     return json.loads(ENTRY.read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def addresses():
-    path = ROOT / "Testing" / "studies" / "set_repository.py"
-    spec = importlib.util.spec_from_file_location("set_repository", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def metadata(name: str) -> str:
@@ -105,22 +96,22 @@ def test_the_description_is_two_sentences_that_cmake_can_carry():
     assert ";" not in text and len(text) < 350
 
 
-def test_all_addresses_come_from_one_constant(entry, addresses):
-    repository = addresses.repository()
+def test_all_addresses_come_from_one_constant(entry):
+    repository = set_repository.repository()
     assert repository.split("/")[1].startswith("Slicer")  # asked of repositories, not of extensions
     assert entry["scm_url"] == f"https://github.com/{repository}"
     raw = f"https://raw.githubusercontent.com/{repository}/main/"
     images = [metadata("ICONURL"), *metadata("SCREENSHOTURLS").split(" ")]
     assert all(image.startswith(raw) for image in images)
-    for name in addresses.FILES:
+    for name in set_repository.FILES:
         text = (ROOT / name).read_text(encoding="utf-8")
         assert repository in text, name
         ours = re.findall(r"github(?:usercontent)?\.com/([\w.-]+/SlicerDistillSeg)\b", text)
         assert set(ours) == {repository}, name
 
 
-def test_the_images_that_addresses_lead_to_are_in_the_repository(addresses):
-    raw = f"https://raw.githubusercontent.com/{addresses.repository()}/main/"
+def test_the_images_that_addresses_lead_to_are_in_the_repository():
+    raw = f"https://raw.githubusercontent.com/{set_repository.repository()}/main/"
     assert size(ROOT / metadata("ICONURL").removeprefix(raw)) == (128, 128)
     for image in metadata("SCREENSHOTURLS").split(" "):
         path = ROOT / image.removeprefix(raw)
@@ -128,17 +119,17 @@ def test_the_images_that_addresses_lead_to_are_in_the_repository(addresses):
         assert path.stat().st_size < MOST_BYTES
 
 
-def test_the_owner_changes_the_address_with_one_command(addresses, tmp_path):
+def test_the_owner_changes_the_address_with_one_command(tmp_path):
     (tmp_path / "Resources").mkdir()
-    for name in addresses.FILES:
+    for name in set_repository.FILES:
         shutil.copy(ROOT / name, tmp_path / name)
-    old, new = addresses.repository(), "somebody-else/SlicerDistillSeg-2"
-    assert addresses.set_repository(new, tmp_path) == list(addresses.FILES)
-    assert addresses.repository(tmp_path) == new
-    assert not any(old in (tmp_path / n).read_text(encoding="utf-8") for n in addresses.FILES)
+    old, new = set_repository.repository(), "somebody-else/SlicerDistillSeg-2"
+    assert set_repository.set_repository(new, tmp_path) == list(set_repository.FILES)
+    assert set_repository.repository(tmp_path) == new
+    assert not any(old in (tmp_path / n).read_text(encoding="utf-8") for n in set_repository.FILES)
     for wrong in ("SlicerDistillSeg", "somebody/DistillSeg", "a/b/SlicerC", ""):
         with pytest.raises(ValueError, match="begins with 'Slicer'"):
-            addresses.set_repository(wrong, tmp_path)
+            set_repository.set_repository(wrong, tmp_path)
 
 
 def test_the_licence_lies_where_the_index_looks():

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 import study as studies
+from readme_marks import between
 
 from DistillSegLib.files import write_text
 
@@ -20,6 +21,7 @@ FOLDER = "Resources/Studies"
 BEGIN = "<!-- studies:begin (generated from Resources/Studies by evidence.py) -->"
 END = "<!-- studies:end -->"
 ORDER = (
+    "nnunet",
     "methods",
     "gtan",
     "few-labels",
@@ -106,9 +108,7 @@ def short_table(rows: list[str]) -> str:
 
 def filled(readme: str, root: Path = ROOT) -> str:
     """The README with the evidence between its two marks."""
-    before, rest = readme.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{evidence(root)}\n{END}{after}"
+    return between(readme, BEGIN, END, evidence(root))
 
 
 if __name__ == "__main__":

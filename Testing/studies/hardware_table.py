@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from readme_marks import between
+
 from DistillSegLib.benchmark.hardware import hardware_line
 from DistillSegLib.benchmark.report import ENGINES, Table, markdown_table
 from DistillSegLib.files import write_text
@@ -62,12 +64,7 @@ def _rows(measured: list[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
 
 def filled(readme: str, results: list[Mapping[str, Any]]) -> str:
     """The README with the tables between its two marks."""
-    if BEGIN not in readme or END not in readme:
-        raise SystemExit(f"The README lacks the marks '{BEGIN}' and '{END}'; write them first.")
-    before, rest = readme.split(BEGIN)
-    _, after = rest.split(END)
-    text = "\n\n".join(table(result) for result in results)
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+    return between(readme, BEGIN, END, "\n\n".join(table(result) for result in results))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from readme_marks import between
+
 from DistillSegLib.files import write_text
 from DistillSegLib.manifest import Manifest
 from DistillSegLib.package import read_package
@@ -61,9 +63,7 @@ def _rows(manifest: Manifest, cost: dict) -> list[str]:
 
 def filled(readme: str) -> str:
     """The README with the table between its two marks."""
-    before, rest = readme.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    return between(readme, BEGIN, END, table())
 
 
 if __name__ == "__main__":

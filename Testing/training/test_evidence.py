@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+import evidence
 import pytest
+import study as studies
+import study_table
 
 FOLDER = Path(__file__).resolve().parents[1] / "studies"
-sys.path.insert(0, str(FOLDER))
-
-import evidence  # noqa: E402
-import study as studies  # noqa: E402
-import study_table  # noqa: E402
 
 
 def run(arm: str, seed: int, *dice: float) -> dict:

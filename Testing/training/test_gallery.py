@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import gallery
+import gallery_picture
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -20,10 +22,6 @@ from DistillSegLib.segmentations import Segmentation
 from Testing.datasets import write_decathlon
 
 FOLDER = Path(__file__).resolve().parents[1] / "studies"
-sys.path.insert(0, str(FOLDER))
-
-import gallery  # noqa: E402
-import gallery_picture  # noqa: E402
 
 ROOT = FOLDER.parents[1]
 FAST = ROOT / "Resources" / "Models" / "hippocampus-fast-1.0.0.distillseg"

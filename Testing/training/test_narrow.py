@@ -5,15 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import narrow
 import pytest
 import torch
 
 from DistillSegLib.networks import NetworkConfig, build_network
 from DistillSegLib.training import checkpoints
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "studies"))
-
-import narrow
 
 
 def fast(*width: int) -> torch.nn.Module:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import search_fast
+from search_fast import Candidate, Row, marked, within
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "Testing" / "studies"))
-
-import search_fast  # noqa: E402
-from search_fast import Candidate, Row, marked, within  # noqa: E402
 
 RESULT = ROOT / "Resources" / "Studies" / "fast-search.json"
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
+import examine
+import measure_cost
 import pytest
+import ship
 
 from DistillSegLib.cli import main
 from DistillSegLib.package import read_package
 from Testing.datasets import write_decathlon
 from Testing.training.phantom_run import CARD
-
-FOLDER = Path(__file__).resolve().parents[1] / "studies"
-sys.path.insert(0, str(FOLDER))
-
-import examine  # noqa: E402
-import measure_cost  # noqa: E402
-import ship  # noqa: E402
 
 RECIPE = """
 name = "small"

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import examine
 import numpy as np
+import plots
 import pytest
 import SimpleITK as sitk
+import study as studies
+import study_peers
+import study_table
+import train_nnunet
 from scipy.stats import wilcoxon
 
 from DistillSegLib.datasets import read_dataset
@@ -21,14 +26,6 @@ from DistillSegLib.training.recipe import load_recipe
 from Testing.datasets import write_decathlon
 
 FOLDER = Path(__file__).resolve().parents[1] / "studies"
-sys.path.insert(0, str(FOLDER))
-
-import examine  # noqa: E402
-import plots  # noqa: E402
-import study as studies  # noqa: E402
-import study_peers  # noqa: E402
-import study_table  # noqa: E402
-import train_nnunet  # noqa: E402
 
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 SMALL = """

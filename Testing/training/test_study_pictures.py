@@ -5,23 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import accuracy_plots
 import numpy as np
+import plots
 import pytest
+import scatter
+import structure_plots
+import study as studies
 
 from DistillSegLib.records import from_dict
-
-FOLDER = Path(__file__).resolve().parents[1] / "studies"
-sys.path.insert(0, str(FOLDER))
-
-import accuracy_plots  # noqa: E402
-import plots  # noqa: E402
-import scatter  # noqa: E402
-import structure_plots  # noqa: E402
-import study as studies  # noqa: E402
 
 STUDIES = Path(__file__).resolve().parents[2] / "Resources" / "Studies"
 
