@@ -65,6 +65,8 @@ def arms_of(study: studies.Study, results: Path = studies.RESULTS) -> list[Point
     """The arms of one study; a structure that is in neither mask counts nowhere."""
     points = []
     for arm in study.arms:
+        if arm.package:  # is there already, as a model
+            continue
         files = [
             studies.result_of(study, run, results)
             for run in studies.queue(study)

@@ -16,9 +16,9 @@ network for each by itself. Table and picture are made from the kept results alo
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from DistillSegLib.benchmark.hardware import processor
 from DistillSegLib.commands.train import read_domains
 from DistillSegLib.errors import DistillSegError, RecipeError
 from DistillSegLib.files import write_text
@@ -162,6 +163,11 @@ def recipe_path(name: str) -> Path | str:
     return HERE / name if name.endswith(".toml") else name
 
 
+def recipe_file(name: str) -> Path:
+    """The file of either."""
+    return HERE / name if name.endswith(".toml") else recipes()[name]
+
+
 def words_of(data: Data) -> list[str]:
     """Data sets as `--data` takes them."""
     return [f"{domain}={path}" if domain else str(path) for domain, path in data.items()]
@@ -184,8 +190,7 @@ def check_guide(study: Study, name: str, fold: int, folder: Path) -> None:
     if not path.is_file():
         return
     recipe = study.guides[name].recipe
-    file = recipe_path(recipe) if recipe.endswith(".toml") else recipes()[recipe]
-    wanted = tomllib.loads(file.read_text(encoding="utf-8"))["name"], fold
+    wanted = tomllib.loads(recipe_file(recipe).read_text(encoding="utf-8"))["name"], fold
     made = json.loads(path.read_text(encoding="utf-8"))
     found = made["name"], made["split"]["fold"]
     if found != wanted:
@@ -275,6 +280,26 @@ def _labelled(provenance: Mapping[str, Any]) -> int:
     return sum(one["labelled_cases"] for one in each.values())
 
 
+def check_kept(study: Study, run: Run, path: Path) -> None:
+    """RecipeError if a kept run had other settings than its arm and its recipe have now."""
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    now = settings(study, run)
+    changed = [key for key in now if kept.get(key, now[key]) != now[key]]
+    if changed:
+        raise RecipeError(
+            f"'{path}' was made with another {' and another '.join(changed)} than the study "
+            f"'{study.name}' has now; delete it to repeat the run, or set that back."
+        )
+
+
+def settings(study: Study, run: Run) -> dict[str, Any]:
+    """What makes a run what it is, beside fold and seed: its overrides, and its recipe's digest."""
+    file = recipe_file(run.arm.recipe or study.recipe)
+    recipe = json.dumps(tomllib.loads(file.read_text(encoding="utf-8")), sort_keys=True)
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    return {"set": list(run.arm.set or run.arm.nnunet), "recipe": digest}
+
+
 def do(study: Study, run: Run, data: Data, work: Path, extra: Sequence[str]) -> dict[str, Any]:
     """Train and score one run; what is kept of it."""
     out = work / study.name / run.name
@@ -290,9 +315,10 @@ def do(study: Study, run: Run, data: Data, work: Path, extra: Sequence[str]) -> 
         for folder, its in parts.items():
             train(study, run, its, folder, work, extra)
         found = collect(study, run, parts)
-    what = {"arm": run.arm.name, "fold": run.fold, "seed": run.seed, "set": list(run.arm.set)}
-    machine = f"{platform.machine()}, {os.environ.get('OMP_NUM_THREADS', 'all')} threads"
-    return what | {"machine": machine, "metrics": list(METRICS)} | found
+    what = {"arm": run.arm.name, "fold": run.fold, "seed": run.seed}
+    machine = f"{processor()}, {os.environ.get('OMP_NUM_THREADS', 'all')} threads"
+    what |= settings(study, run) | {"machine": machine, "options": list(extra)}
+    return what | {"metrics": list(METRICS)} | found
 
 
 def work_off(
@@ -308,6 +334,7 @@ def work_off(
     for run in queue(study):
         path = result_of(study, run, results)
         if path.is_file():
+            check_kept(study, run, path)
             continue
         if time.monotonic() - begun > 60 * minutes:
             return False

@@ -22,15 +22,19 @@ from DistillSegLib.labels import LabelTable
 from DistillSegLib.segmentations import read_segmentation
 from DistillSegLib.training.recipe import load_recipe
 
+FOLDS, SPLIT_SEED = 5, 0  # as in every recipe of the studies
+
 
 def package(run: Run, data: Path, out: Path) -> dict[str, Any]:
     """A bundled model on the cases that it was not trained on; its training's cost is not kept."""
     segmenter = Segmenter(run.arm.package)
     provenance = segmenter.package.manifest.provenance
-    if provenance["split"]["fold"] != run.fold:
+    split = provenance["split"]
+    if (split["folds"], split["fold"], split["seed"]) != (FOLDS, run.fold, SPLIT_SEED):
         raise DatasetError(
-            f"'{run.arm.package}' was trained on fold {provenance['split']['fold']}, the run "
-            f"'{run.name}' is of fold {run.fold}: it would be scored on cases that it knows."
+            f"'{run.arm.package}' was trained on fold {split['fold']} of {split['folds']} (seed "
+            f"{split['seed']}), the run '{run.name}' is of fold {run.fold} of {FOLDS} (seed "
+            f"{SPLIT_SEED}): it would be scored on cases that it knows."
         )
     out.mkdir(parents=True, exist_ok=True)
     scores = out / "scores.json"
@@ -42,10 +46,11 @@ def package(run: Run, data: Path, out: Path) -> dict[str, Any]:
 
 def nnunet(study: Study, run: Run, data: Path, out: Path) -> dict[str, Any]:
     """nnU-Net trained on the cases of a fold, its own predictions of the others scored by us."""
-    words = [data, "--out", out, "--fold", run.fold, "--resume", *run.arm.nnunet]
+    words = [data, "--out", out, "--fold", run.fold, "--seed", run.seed, "--resume"]
+    words += run.arm.nnunet
     script = HERE / "train_nnunet.py"
     subprocess.run([sys.executable, str(script), *map(str, words)], check=True)
-    trained = json.loads((out / "trained.json").read_text(encoding="utf-8"))
+    trained = json.loads((out / f"trained-f{run.fold}.json").read_text(encoding="utf-8"))
     facts = {key: trained[key] for key in ("parameters", "epochs", "cpu_minutes", "minutes")}
     return facts | predicted(study, run, data, Path(trained["predictions"]), out / "scores.json")
 
@@ -58,7 +63,7 @@ def predicted(study: Study, run: Run, data: Path, folder: Path, scores: Path) ->
         scores: the file to be written, as by `distillseg evaluate --json`.
     """
     dataset = read_dataset(data)
-    known, held_out = dataset.split(5, run.fold, seed=0)
+    known, held_out = dataset.split(FOLDS, run.fold, SPLIT_SEED)
     named = {label.value: label for label in load_recipe(recipe_path(study.recipe)).labels}
     labels = LabelTable(tuple(named.get(label.value, label) for label in dataset.labels))
     found = evaluate(

@@ -8,7 +8,7 @@ length are cut to what a processor manages; nothing else is changed, so the resu
 like any other. nnU-Net's fingerprint looks at all cases, as it does in its own cross-validation.
 nnU-Net as it plans itself, on a GPU and in pieces, is `--features 32 --batch 9 --epochs 1000
 --iterations 250 --device cuda --resume`, given again until it is done. What it cost is written to
-`trained.json`, beside nnU-Net's three folders.
+`trained-f0.json`, beside nnU-Net's three folders.
 
     distillseg train my.toml --data Task04_Hippocampus --out run
 
@@ -20,16 +20,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import re
 import shutil
 import time
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from DistillSegLib.datasets import Dataset, read_dataset
 from DistillSegLib.files import write_text
 
 CONFIGURATION = "3d_fullres"
 NUMBER = 4
+SAME = (
+    "features",
+    "batch",
+    "epochs",
+    "iterations",
+    "seed",
+)  # in all pieces and folds of a training
 
 
 def main() -> None:
@@ -44,6 +55,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=40, help="steps in each epoch")
     parser.add_argument("--features", type=int, default=16, help="of the finest level")
     parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0, help="nnU-Net itself sets none")
     parser.add_argument("--device", default="cpu", help="such as cuda")
     parser.add_argument("--resume", action="store_true", help="go on from what is there, if any")
     options = parser.parse_args()
@@ -52,11 +64,13 @@ def main() -> None:
     dataset = read_dataset(options.data)
     name = f"Dataset{NUMBER:03d}_{re.sub(r'[^A-Za-z0-9]', '', dataset.name)}"
     preprocessed = options.out / "preprocessed" / name
+    asked = {key: getattr(options, key) for key in SAME} | {"data": dataset.name}
     if options.resume and (preprocessed / "splits_final.json").is_file():
-        check_plan(preprocessed, options.features, options.batch)
+        check_asked(options.out / "asked.json", asked)
     else:
         write_raw(dataset, options.out / "raw" / name)
         plan(preprocessed, dataset, options.features, options.batch)
+        write_text(options.out / "asked.json", json.dumps(asked))
     train(options)
 
 
@@ -100,16 +114,15 @@ def plan(folder: Path, dataset: Dataset, features: int, batch: int) -> None:
     (folder / "splits_final.json").write_text(json.dumps(folds, indent=1))
 
 
-def check_plan(folder: Path, features: int, batch: int) -> None:
-    """Refuse to go on at another width or batch than was planned: nnU-Net would not notice."""
-    plans = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))
-    configured = plans["configurations"][CONFIGURATION]
-    first = configured["architecture"]["arch_kwargs"]["features_per_stage"][0]
-    found = first, configured["batch_size"]
-    if found != (features, batch):
+def check_asked(path: Path, asked: dict) -> None:
+    """Refuse to go on with other settings than before: nnU-Net would mix both without a word."""
+    before = json.loads(path.read_text(encoding="utf-8"))
+    changed = [
+        f"{key} {before[key]}, now {asked[key]}" for key in asked if before[key] != asked[key]
+    ]
+    if changed:
         raise SystemExit(
-            f"'{folder}' was planned with --features {found[0]} --batch {found[1]}, not {features} "
-            f"and {batch}; give these again, or another --out."
+            f"'{path.parent}' was begun with {'; '.join(changed)}; give the same, or another --out."
         )
 
 
@@ -120,33 +133,49 @@ def train(options: argparse.Namespace) -> None:
 
     os.environ["nnUNet_n_proc_DA"] = "0"  # noqa: SIM112 - nnU-Net spells it so
     device = torch.device(options.device)
+    for seeded in (random.seed, np.random.seed, torch.manual_seed):
+        seeded(options.seed)
     trainer = get_trainer_from_args(str(NUMBER), CONFIGURATION, options.fold, device=device)
     trainer.num_epochs = options.epochs
     trainer.num_iterations_per_epoch = options.iterations
     trainer.num_val_iterations_per_epoch = 5
     trainer.save_every = 10
     maybe_load_checkpoint(trainer, options.resume, False)
-    spent = options.out / "spent.json"
-    before = json.loads(spent.read_text(encoding="utf-8")) if spent.is_file() else [0.0, 0.0]
-    begun = time.process_time(), time.monotonic()
-    try:
-        trainer.run_training()
-    finally:
-        now = time.process_time(), time.monotonic()
-        cost = [b + n - t for b, n, t in zip(before, now, begun, strict=True)]
-        write_text(spent, json.dumps(cost))
+    cost = counted(trainer, options.out / f"spent-f{options.fold}.json", options.resume)
+    trainer.run_training()
     trainer.perform_actual_validation()
     trained = {
         "parameters": sum(weight.numel() for weight in trainer.network.parameters()),
         "epochs": options.epochs,
         "steps": options.epochs * options.iterations,
-        "cpu_minutes": round(cost[0] / 60, 2),
-        "minutes": round(cost[1] / 60, 2),
+        "cpu_minutes": round(cost["cpu_seconds"] / 60, 2),
+        "minutes": round(cost["seconds"] / 60, 2),
         "model": trainer.output_folder_base,
         "predictions": f"{trainer.output_folder}/validation",
     }
-    write_text(options.out / "trained.json", json.dumps(trained, indent=1) + "\n")
+    write_text(options.out / f"trained-f{options.fold}.json", json.dumps(trained, indent=1) + "\n")
     print(f"The teacher: {trainer.output_folder_base}, folds = [{options.fold}]")
+
+
+def counted(trainer: Any, path: Path, resume: bool) -> dict[str, float]:
+    """What its epochs cost, those of earlier pieces included; kept in `path` after each epoch."""
+    cost = {"cpu_seconds": 0.0, "seconds": 0.0}
+    if resume and path.is_file():
+        cost.update(json.loads(path.read_text(encoding="utf-8")))
+    clocks = {"cpu_seconds": time.process_time, "seconds": time.monotonic}
+    before = {key: clock() for key, clock in clocks.items()}
+    finish = trainer.on_epoch_end
+
+    def on_epoch_end() -> None:
+        finish()
+        for key, clock in clocks.items():
+            now = clock()
+            cost[key] += now - before[key]
+            before[key] = now
+        write_text(path, json.dumps(cost))
+
+    trainer.on_epoch_end = on_epoch_end
+    return cost
 
 
 if __name__ == "__main__":

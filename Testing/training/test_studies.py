@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -193,7 +194,7 @@ def test_a_guide_of_another_recipe_or_fold_is_refused(small, tmp_path, name, fol
 
 def test_a_package_is_not_scored_on_cases_that_it_knows(small, tmp_path):
     arm = studies.Arm("reference", "as bundled", package="hippocampus-reference")
-    words = "trained on fold 0, the run 'reference-f1-s0' is of fold 1"
+    words = "trained on fold 0 of 5 .*, the run 'reference-f1-s0' is of fold 1 of 5"
     with pytest.raises(DatasetError, match=words):
         studies.do(_study(small, arm), studies.Run(arm, 1, 0), {"": tmp_path}, tmp_path, [])
 
@@ -228,13 +229,59 @@ def test_predictions_made_elsewhere_are_scored_as_ours_are(small, tmp_path):
         study_peers.predicted(study, run, data, tmp_path, scores)
 
 
-def test_an_nnunet_is_not_continued_at_another_width(tmp_path):
-    architecture = {"arch_kwargs": {"features_per_stage": [8, 16]}}
-    plans = {"configurations": {"3d_fullres": {"batch_size": 2, "architecture": architecture}}}
-    (tmp_path / "nnUNetPlans.json").write_text(json.dumps(plans))
-    train_nnunet.check_plan(tmp_path, 8, 2)
-    with pytest.raises(SystemExit, match="with --features 8 --batch 2, not 16 and 2; give these"):
-        train_nnunet.check_plan(tmp_path, 16, 2)
+def test_an_nnunet_is_not_continued_with_other_settings(tmp_path):
+    asked = {"features": 8, "batch": 2, "epochs": 40}
+    (tmp_path / "asked.json").write_text(json.dumps(asked))
+    train_nnunet.check_asked(tmp_path / "asked.json", asked)
+    words = "begun with features 8, now 16; epochs 40, now 20; give the same, or another --out"
+    with pytest.raises(SystemExit, match=words):
+        train_nnunet.check_asked(tmp_path / "asked.json", asked | {"features": 16, "epochs": 20})
+
+
+def test_what_an_nnunet_costs_counts_all_its_pieces(tmp_path):
+    """A trainer that is stopped after two epochs and goes on for one."""
+
+    class Trainer:
+        def on_epoch_end(self):
+            time.sleep(0.01)
+
+    path = tmp_path / "spent-f0.json"
+    first, second = Trainer(), Trainer()
+    train_nnunet.counted(first, path, resume=True)
+    first.on_epoch_end()
+    first.on_epoch_end()
+    before = json.loads(path.read_text())["seconds"]
+    assert before >= 0.02
+    cost = train_nnunet.counted(second, path, resume=True)
+    assert cost["seconds"] == before
+    second.on_epoch_end()
+    assert cost["seconds"] >= before + 0.01
+    assert train_nnunet.counted(Trainer(), path, resume=False)["seconds"] == 0
+
+
+def test_a_run_that_was_kept_under_other_settings_is_not_taken_for_this_one(small, tmp_path):
+    run = next(studies.queue(small))
+    path = studies.result_of(small, run, tmp_path)
+    path.parent.mkdir()
+    path.write_text(json.dumps(studies.settings(small, run)))
+    studies.check_kept(small, run, path)
+    longer = Path(small.recipe)
+    longer.write_text(longer.read_text().replace("epochs = 1", "epochs = 2"))
+    words = "'small' has now; delete it to repeat the run"
+    with pytest.raises(RecipeError, match=f"with another recipe than the study {words}"):
+        studies.work_off(small, {"": tmp_path}, tmp_path, [], 0, tmp_path)
+    path.write_text(json.dumps({"set": ["split.labelled=0.1"]}))
+    with pytest.raises(RecipeError, match="with another set than"):
+        studies.check_kept(small, run, path)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if (studies.RESULTS / n).is_dir()])
+def test_what_is_kept_belongs_to_the_study_as_it_is(name):
+    study = studies.load_study(name)
+    for run in studies.queue(study):
+        path = studies.result_of(study, run)
+        if path.is_file():
+            studies.check_kept(study, run, path)
 
 
 def _study(small, *arms) -> studies.Study:
