@@ -73,12 +73,17 @@ class Arm:
 
 @dataclass(frozen=True)
 class Guide:
-    """A network that arms learn from: a stage of another recipe, trained once for each fold."""
+    """A network that arms learn from: a stage of another recipe, trained once for each fold.
+
+    Attributes:
+        stored: whether its answers are stored once, by `store_maps.py`, and the network stays away.
+    """
 
     recipe: str
     stage: str
     role: str
     set: tuple[str, ...] = ()
+    stored: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,14 @@ def command(*words: object) -> None:
     subprocess.run([sys.executable, "-m", "DistillSegLib.cli", *map(str, words)], check=True)
 
 
+def script(name: str, *words: object) -> None:
+    """A script beside this one, in a process of its own; DistillSeg may be installed or not."""
+    places = [str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+    full = [sys.executable, str(HERE / name), *map(str, words)]
+    subprocess.run(full, check=True, env=environment)
+
+
 def recipe_path(name: str) -> Path | str:
     """A recipe beside the studies, or the name of a bundled one."""
     return HERE / name if name.endswith(".toml") else name
@@ -212,26 +225,42 @@ def train_guides(
             sets = [f"split.fold={fold}", *extra, *guide.set]
             options = ["--data", *words_of(data), "--out", folder, "--resume", "--set", *sets]
             command("train", recipe_path(guide.recipe), *options)
+        if guide.stored:
+            store_maps(guide, folder, data)
     return folders
+
+
+def store_maps(guide: Guide, folder: Path, data: Data) -> None:
+    """What a guide says of the cases it was trained on; those that are there already stay."""
+    (word,) = words_of(data)
+    words = [folder, "--stage", guide.stage, "--role", guide.role, "--data", word]
+    script("store_maps.py", *words, "--out", folder / "maps")
 
 
 def train(study: Study, run: Run, data: Data, out: Path, work: Path, extra: Sequence[str]) -> None:
     """Train a run to its end, in `out`."""
     folders = train_guides(study, run.fold, data, work, extra)
-    known = {
-        name: folder / study.guides[name].stage / f"{study.guides[name].role}.pt"
-        for name, folder in folders.items()
-    }
+    known = {name: teacher_of(study, name, folder) for name, folder in folders.items()}
     known["domains"] = "[" + ",".join(f"'{domain}'" for domain in data) + "]"
     sets = [f"split.fold={run.fold}", f"seed={run.seed}", *extra]
     for setting in run.arm.set:
         for name, value in known.items():
             setting = setting.replace(f"{{{name}}}", str(value))
         sets.append(setting)
+    stored = any(guide.stored for guide in study.guides.values())  # which no guide's cache holds
+    folders = {} if stored else folders
     caches = [folder / "cache" for folder in folders.values() if (folder / "cache").is_dir()]
     source = [caches[0]] if caches and len(data) == 1 else words_of(data)
     options = ["--data", *source, "--out", out, "--resume", "--set", *sets]
     command("train", recipe_path(run.arm.recipe or study.recipe), *options)
+
+
+def teacher_of(study: Study, name: str, folder: Path) -> str:
+    """A guide as a recipe names it: its checkpoint, or the folder of its stored maps."""
+    guide = study.guides[name]
+    if guide.stored:
+        return f"{{stored='{folder / 'maps'}'}}"
+    return str(folder / guide.stage / f"{guide.role}.pt")
 
 
 def collect(study: Study, run: Run, parts: Mapping[Path, Data]) -> dict[str, Any]:

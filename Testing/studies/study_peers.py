@@ -6,12 +6,10 @@ Both are scored as every other arm is: on the held-out cases, on the images' own
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from study import HERE, Run, Study, command, recipe_path, scores_in
+from study import Run, Study, command, recipe_path, scores_in, script
 
 from DistillSegLib.datasets import read_dataset
 from DistillSegLib.errors import DatasetError
@@ -47,9 +45,7 @@ def package(run: Run, data: Path, out: Path) -> dict[str, Any]:
 def nnunet(study: Study, run: Run, data: Path, out: Path) -> dict[str, Any]:
     """nnU-Net trained on the cases of a fold, its own predictions of the others scored by us."""
     words = [data, "--out", out, "--fold", run.fold, "--seed", run.seed, "--resume"]
-    words += run.arm.nnunet
-    script = HERE / "train_nnunet.py"
-    subprocess.run([sys.executable, str(script), *map(str, words)], check=True)
+    script("train_nnunet.py", *words, *run.arm.nnunet)
     trained = json.loads((out / f"trained-f{run.fold}.json").read_text(encoding="utf-8"))
     facts = {key: trained[key] for key in ("parameters", "epochs", "cpu_minutes", "minutes")}
     return facts | predicted(study, run, data, Path(trained["predictions"]), out / "scores.json")

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from plots import Series, dots
 from scipy.stats import wilcoxon
 from study import RESULTS, Study, queue, result_of
@@ -27,15 +28,19 @@ from DistillSegLib.files import write_text
 
 OUT = Path(__file__).resolve().parents[2] / "Resources" / "Studies"
 HEAD = (
-    "| arm | runs | {dice} | HD95 mm | difference, points | patients better | p | parameters | "
-    "labelled cases | CPU min |"
+    "| arm | runs | {dice} | {hd95} | difference, points | 95 % interval | patients better | p | "
+    "parameters | labelled cases | CPU min |"
 )
 NOTES = (
-    "Dice: mean ± standard deviation over runs of the mean over held-out cases, on the images' own "
-    "grid. Difference: to *{baseline}* unless it names another row, in points of a hundred, of a "
-    "patient's mean over structures and runs; p: two-sided Wilcoxon signed-rank test over the "
-    "patients, not corrected for the number of rows."
+    "Dice: mean ± standard deviation over runs (seeds, or folds, which weigh alike) of the mean "
+    "over held-out cases, on the images' own grid. Difference: to *{baseline}* unless it names "
+    "another row, in percentage points of Dice, of a patient's mean over structures and runs; its "
+    "interval by a bootstrap over patients; p: two-sided Wilcoxon signed-rank test over the "
+    "patients, not corrected for the number of rows. Neither knows how much a training differs "
+    "from its repetition. CPU min: of the arm's own training, its teachers' not counted; "
+    "{machines}."
 )
+RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Row:
 
     Attributes:
         dice: structure -> (mean over runs of the mean over cases, standard deviation over runs).
+        hd95_mm: structure, "" for all -> mean over runs and cases in which it was found.
+        missed: how often a structure was found in one of both masks only.
         by_patient: patient -> mean Dice over structures, cases and runs.
         by_run: (fold, seed) -> mean Dice over structures and cases.
     """
@@ -51,7 +58,7 @@ class Row:
     title: str
     runs: Sequence[Mapping[str, Any]]
     dice: Mapping[str, tuple[float, float]]
-    hd95_mm: float
+    hd95_mm: Mapping[str, float]
     missed: int
     by_patient: Mapping[str, float]
     by_run: Mapping[tuple[int, int], float]
@@ -82,7 +89,8 @@ def row_of(title: str, runs: Sequence[Mapping[str, Any]]) -> Row:
         scored = (values(run, "dice", structure) for run in runs)
         means = [statistics.fmean(found) for found in scored if found]
         dice[structure] = (statistics.fmean(means) if means else math.nan), _sd(means)
-    distances = [d for run in runs for s in structures for d in values(run, "hd95_mm", s)]
+    distances = {s: [d for run in runs for d in values(run, "hd95_mm", s)] for s in structures}
+    together = [d for found in distances.values() for d in found]
     count = sum(len(values(run, "dice", s)) for run in runs for s in structures)
     of_patient: dict[str, list[float]] = {}
     for run in runs:
@@ -97,16 +105,36 @@ def row_of(title: str, runs: Sequence[Mapping[str, Any]]) -> Row:
         for run in runs
     }
     by_patient = {patient: statistics.fmean(found) for patient, found in of_patient.items()}
-    mean_mm = statistics.fmean(distances) if distances else math.nan
-    return Row(title, runs, dice, mean_mm, count - len(distances), by_patient, by_run)
+    means_mm = {s: _mean(mm) for s, mm in distances.items()} | {"": _mean(together)}
+    return Row(title, runs, dice, means_mm, count - len(together), by_patient, by_run)
 
 
-def against(row: Row, baseline: Row) -> tuple[float, int, int, float]:
-    """(mean difference of Dice, patients better, patients, p of a two-sided signed-rank test)."""
+@dataclass(frozen=True)
+class Difference:
+    """Of Dice, between two arms, over the patients of both.
+
+    Attributes:
+        interval: of the mean; 95 %, by a bootstrap.
+        better: patients of a higher Dice.
+        p: two-sided, of Wilcoxon's signed-rank test.
+    """
+
+    mean: float
+    interval: tuple[float, float]
+    better: int
+    patients: int
+    p: float
+
+
+def against(row: Row, baseline: Row) -> Difference:
+    """How much better an arm is than another."""
     shared = sorted(set(row.by_patient) & set(baseline.by_patient))
-    gaps = [row.by_patient[patient] - baseline.by_patient[patient] for patient in shared]
-    p = float(wilcoxon(gaps).pvalue) if any(gaps) else 1.0
-    return statistics.fmean(gaps), sum(gap > 0 for gap in gaps), len(gaps), p
+    gaps = np.array([row.by_patient[patient] - baseline.by_patient[patient] for patient in shared])
+    drawn = np.random.default_rng(0).choice(gaps, (RESAMPLES, len(gaps))).mean(axis=1)
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    p = float(wilcoxon(gaps).pvalue) if gaps.any() else 1.0
+    interval = float(low), float(high)
+    return Difference(float(gaps.mean()), interval, int((gaps > 0).sum()), len(gaps), p)
 
 
 def table(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -115,14 +143,20 @@ def table(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str
     if not rows:
         return f"### {study.title}\n\nNo run is finished.\n"
     structures = list(dict.fromkeys(name for row in rows.values() for name in row.dice))
-    head = HEAD.format(dice=" | ".join(f"Dice {name}" for name in structures))
+    distances = ["", *structures] if len(structures) > 1 else [""]
+    head = HEAD.format(
+        dice=" | ".join(f"Dice {name}" for name in structures),
+        hd95=" | ".join(f"HD95 mm {name}".rstrip() for name in distances),
+    )
     lines = [head, "|---" * (head.count("|") - 1) + "|"]
     titles = {arm.name: arm.title for arm in study.arms}
     against_what = {arm.name: arm.against or study.baseline for arm in study.arms}
     for arm, row in rows.items():
         cells = [row.title, str(len(row.runs))]
         cells += [_dice(*row.dice.get(name, (math.nan, math.nan))) for name in structures]
-        cells.append(f"{row.hd95_mm:.2f}" + (f" ({row.missed} missed)" if row.missed else ""))
+        cells += [_mm(row.hd95_mm.get(name, math.nan)) for name in distances]
+        if row.missed:
+            cells[-len(distances)] += f" ({row.missed} missed)"
         other = against_what[arm]
         named = "" if other == study.baseline else f" to *{titles[other]}*"
         cells += _compared(row, rows.get(other), arm == other, named)
@@ -131,7 +165,8 @@ def table(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str
         lines.append(f"| {' | '.join(cells)} |")
     every, done = len(list(queue(study))), sum(map(len, found.values()))
     waiting = "" if done == every else f" {every - done} of {every} runs are still to be done."
-    notes = NOTES.format(baseline=titles[study.baseline])
+    machines = dict.fromkeys(run["machine"] for runs in found.values() for run in runs)
+    notes = NOTES.format(baseline=titles[study.baseline], machines="; ".join(machines))
     return f"### {study.title}\n\n" + "\n".join(lines) + f"\n\n{notes} {study.size}{waiting}\n"
 
 
@@ -142,6 +177,14 @@ def _dice(mean: float, sd: float) -> str:
     return f"{mean:.4f}" if math.isnan(sd) else f"{mean:.4f} ± {sd:.4f}"
 
 
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values) if values else math.nan
+
+
+def _mm(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
 def _minutes(runs: Sequence[Mapping[str, Any]]) -> str:
     """Of a bundled model they are not kept."""
     spent = [run["cpu_minutes"] for run in runs if run["cpu_minutes"] is not None]
@@ -150,10 +193,12 @@ def _minutes(runs: Sequence[Mapping[str, Any]]) -> str:
 
 def _compared(row: Row, other: Row | None, same: bool, named: str) -> list[str]:
     if other is None or same:
-        return ["", "", ""]
-    gap, better, patients, p = against(row, other)
-    chance = "< 0.001" if p < 0.001 else f"{p:.3f}"
-    return [f"{100 * gap:+.2f}{named}", f"{better} of {patients}", chance]
+        return ["", "", "", ""]
+    found = against(row, other)
+    interval = " to ".join(f"{100 * value:+.2f}" for value in found.interval)
+    chance = "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"
+    better = f"{found.better} of {found.patients}"
+    return [f"{100 * found.mean:+.2f}{named}", interval, better, chance]
 
 
 def picture(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

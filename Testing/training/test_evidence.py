@@ -16,7 +16,12 @@ def run(arm: str, seed: int, *dice: float) -> dict:
     """A kept result of cases a, b, … with one structure."""
     cases = {chr(97 + n): {"Ball": [value, 2.0, value]} for n, value in enumerate(dice)}
     form = {"arm": arm, "fold": 0, "seed": seed, "parameters": 1234, "labelled_cases": 6}
-    return form | {"cpu_minutes": 1.5, "metrics": ["dice", "hd95_mm", "nsd"], "cases": cases}
+    return form | {
+        "cpu_minutes": 1.5,
+        "machine": "a laptop",
+        "metrics": ["dice", "hd95_mm", "nsd"],
+        "cases": cases,
+    }
 
 
 @pytest.fixture
@@ -48,11 +53,13 @@ def test_a_study_is_short_and_says_what_it_is_compared_with(published):
     text = evidence.evidence(published)
     study = studies.load_study("few-labels")
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert lines[0] == "| arm | Dice Ball | difference, points | p |"
-    assert lines[1] == "| --- | --- | --- | --- |"
+    assert lines[0] == (
+        "| arm | Dice Ball | HD95 mm | difference, points | 95 % interval | p | CPU min |"
+    )
+    assert lines[1] == "| --- | --- | --- | --- | --- | --- | --- |"
     base, maps = lines[2:]
-    assert base == "| 16 labels | 0.5500 |  |  |"
-    assert maps.startswith("| 16 labels, prediction maps on these | 0.7500 | +20.00 | 0.")
+    assert base == "| 16 labels | 0.5500 | 2.00 |  |  |  | 1.5 |"
+    assert maps.startswith(f"| {study.arms[1].title} | 0.7500 | 2.00 | +20.00 | ")
     assert f"### {study.title}" in text and study.size in text
     assert "Compared with *16 labels*." in text
     every = len(list(studies.queue(study)))

@@ -145,6 +145,26 @@ def test_a_study_runs_stops_and_goes_on(small, tmp_path):
     assert "2 of 4 runs are still to be done." in study_table.table(small, found)
 
 
+def test_what_a_guide_says_may_be_stored_once(small, tmp_path):
+    """Real training: the maps are those of the teacher, of its own cases, and a student learns."""
+    guide = vars(small.guides["teacher"]) | {"stored": True}
+    form = _plain(small) | {"arms": ARMS[1:], "baseline": "maps", "seeds": [0]}
+    study = from_dict(studies.Study, form | {"guides": {"teacher": guide}})
+    data = write_decathlon(tmp_path / "data", cases=8)
+    work = tmp_path / "work"
+    assert studies.work_off(study, {"": data}, work, ["devices=1"], 99, tmp_path)
+    files = sorted((work / "teacher-f0" / "maps").iterdir())
+    held_out = json.loads((tmp_path / "small" / "maps-f0-s0.json").read_text())["cases"]
+    assert len(files) == 6 and not {file.stem for file in files} & set(held_out)
+    case = next(case for case in read_dataset(data).cases if case.id == files[0].stem)
+    found = np.load(files[0]).astype(np.float32)
+    assert found.shape[1:] == sitk.GetArrayFromImage(sitk.ReadImage(str(case.label))).shape
+    np.testing.assert_allclose(found.sum(axis=0), 1, atol=2e-3)
+    before = files[0].stat().st_mtime_ns
+    studies.store_maps(study.guides["teacher"], work / "teacher-f0", {"": data})
+    assert files[0].stat().st_mtime_ns == before
+
+
 def test_an_arm_of_another_recipe_costs_all_its_stages(small, tmp_path):
     """Real training: an assistant first, then it and the student, which alone is scored."""
     unet = '{ network = "unet", settings = { width = [4, 8] } }'
@@ -303,7 +323,12 @@ def result(arm: str, seed: int, *dice: float) -> dict:
         for n, value in enumerate(dice)
     }
     form = {"arm": arm, "fold": 0, "seed": seed, "parameters": 1234, "labelled_cases": 6}
-    return form | {"cpu_minutes": 1.5, "metrics": ["dice", "hd95_mm", "nsd"], "cases": cases}
+    return form | {
+        "cpu_minutes": 1.5,
+        "machine": "a laptop",
+        "metrics": ["dice", "hd95_mm", "nsd"],
+        "cases": cases,
+    }
 
 
 def test_an_arm_may_train_each_modality_apart_or_all_together(tmp_path):
@@ -345,13 +370,15 @@ def test_the_table_says_what_the_results_hold(small):
     mean, sd = base.dice["Ball"]
     assert (mean, sd) == (pytest.approx(0.675), pytest.approx(0.05 / math.sqrt(2)))
     assert base.by_patient == pytest.approx({"a": 0.6, "b": 0.7, "c": 0.8, "d": 0.6})
-    assert (maps.missed, maps.hd95_mm) == (1, 2.0)
-    gap, better, cases, p = study_table.against(maps, base)
-    assert (gap, better, cases) == (pytest.approx(-0.025), 3, 4)
-    assert p == wilcoxon([0.1, 0.2, 0.2, -0.6]).pvalue
+    assert (maps.missed, maps.hd95_mm) == (1, {"Ball": 2.0, "": 2.0})
+    found_gap = study_table.against(maps, base)
+    assert (found_gap.mean, found_gap.better, found_gap.patients) == (pytest.approx(-0.025), 3, 4)
+    assert found_gap.p == wilcoxon([0.1, 0.2, 0.2, -0.6]).pvalue
+    low, high = found_gap.interval
+    assert low == pytest.approx(-0.4, abs=0.03) and high == pytest.approx(0.2, abs=0.03)
     text = study_table.table(small, found)
-    assert "| with a teacher | 1 | 0.6500 | 2.00 (1 missed) | -2.50 | 3 of 4 |" in text
-    assert "| alone | 2 | 0.6750 ± 0.0354 | 2.00 |  |  |  | 1,234 | 6 | 1.5 |" in text
+    assert "| with a teacher | 1 | 0.6500 | 2.00 (1 missed) | -2.50 | -4" in text
+    assert "| alone | 2 | 0.6750 ± 0.0354 | 2.00 |  |  |  |  | 1,234 | 6 | 1.5 |" in text
     assert "1 of 4 runs are still to be done." in text and "Far too small." in text
 
 
@@ -360,8 +387,11 @@ def test_an_arm_may_be_tested_against_another_than_the_baseline(small):
     study = from_dict(studies.Study, _plain(small) | {"arms": arms})
     found = {arm["name"]: [result(arm["name"], 0, n / 10)] for n, arm in enumerate(arms, 6)}
     text = study_table.table(study, found)
-    assert "| longer | 1 | 0.8000 | 2.00 | +10.00 to *with a teacher* | 1 of 1 |" in text
-    assert "| with a teacher | 1 | 0.7000 | 2.00 | +10.00 | 1 of 1 |" in text
+    assert (
+        "| longer | 1 | 0.8000 | 2.00 | +10.00 to *with a teacher* | +10.00 to +10.00 | 1 of"
+        in text
+    )
+    assert "| with a teacher | 1 | 0.7000 | 2.00 | +10.00 | +10.00 to +10.00 | 1 of 1 |" in text
     words = "arm 'more' is tested against 'less'; the arms are none, maps, more"
     with pytest.raises(RecipeError, match=words):
         from_dict(studies.Study, _plain(small) | {"arms": [*ARMS, arms[2] | {"against": "less"}]})
@@ -397,7 +427,7 @@ def test_a_structure_that_is_in_neither_mask_counts_nowhere(small):
 
 def test_runs_alike_have_no_difference_to_test(small):
     row = study_table.row_of("x", [result("none", 0, 0.5, 0.6)])
-    assert study_table.against(row, row) == (0.0, 0, 2, 1.0)
+    assert study_table.against(row, row) == study_table.Difference(0.0, (0.0, 0.0), 0, 2, 1.0)
 
 
 def test_confidence_is_held_against_what_is_right():
