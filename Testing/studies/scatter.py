@@ -167,7 +167,8 @@ def _legend(chart: Chart, colors: dict[str, str]) -> tuple[list[str], float]:
     if any(_is(p, "", True) for p in chart.points):
         entries.append((Point("", 0, 0, special=True), "reference"))
     if colors:
-        entries.append((Point("", 0, 0, "any", True), "hollow: what a study compares with"))
+        meaning = "arms of studies: far shorter trainings, partly other cases; hollow: baselines"
+        entries.append((Point("", 0, 0, "any", True), meaning))
     entries += [(Point("", 0, 0, study), f"study {study}") for study in colors]
     parts, left, y = [], LEFT, BOTTOM + 64
     for point, text in entries:
