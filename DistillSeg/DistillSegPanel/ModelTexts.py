@@ -88,9 +88,7 @@ def accuracyTexts(package, others=()):
     if reference is None:
         return (_("Dice {dice:.3f}").format(dice=dice),)
     return (
-        _("Dice {dice:.3f} (reference model {reference:.3f})").format(
-            dice=dice, reference=reference
-        ),
+        _("Dice {dice:.3f} (reference's {reference:.3f})").format(dice=dice, reference=reference),
     )
 
 

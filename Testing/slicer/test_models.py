@@ -160,7 +160,7 @@ class ListTest(ModelsCase):
         self.assertEqual(what, "Hippocampus (anterior, posterior)")
         self.assertEqual(scope, f"MR · 1 mm · {PACKAGE.stat().st_size / 1e6:.1f} MB")
         fast, large = (self.meanDice(model) for model in (FAST, REFERENCE))
-        known = f" · Dice {fast:.3f} (reference model {large:.3f})"
+        known = f" · Dice {fast:.3f} (reference's {large:.3f})"
         self.assertRegex(cost, rf"^≈ \d+\.\d s{re.escape(known)}$")
         self.assertTrue(self.row(REFERENCE).endswith(f" · Dice {large:.3f}"))
         icon = self.ui.modelsList.item(self.numberOf(FAST)).icon()

@@ -10,7 +10,8 @@ from plots import BLUE, GREY, LETTER, ORANGE, WIDTH, around, dot, line, page, sh
 
 LEFT, RIGHT, TOP, BOTTOM = 58, WIDTH - 20, 58, 360
 GREEN, RED, PURPLE, SKY = "#009E73", "#D55E00", "#CC79A7", "#56B4E9"  # Okabe and Ito
-COLORS = (GREEN, RED, PURPLE, SKY, GREY)  # of studies, in turn
+BLACK = "#000000"
+COLORS = (GREEN, RED, PURPLE, SKY, BLACK, GREY)  # of studies, in turn
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
