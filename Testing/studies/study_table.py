@@ -126,8 +126,15 @@ class Difference:
     p: float
 
 
-def against(row: Row, baseline: Row) -> Difference:
-    """How much better an arm is than another."""
+def against(row: Row, baseline: Row) -> Difference | None:
+    """How much better an arm is than another, on the folds and seeds of both; None without any."""
+    both = row.by_run.keys() & baseline.by_run.keys()
+    if not both:
+        return None
+    row, baseline = (
+        row_of(one.title, [run for run in one.runs if (run["fold"], run["seed"]) in both])
+        for one in (row, baseline)
+    )
     shared = sorted(set(row.by_patient) & set(baseline.by_patient))
     gaps = np.array([row.by_patient[patient] - baseline.by_patient[patient] for patient in shared])
     drawn = np.random.default_rng(0).choice(gaps, (RESAMPLES, len(gaps))).mean(axis=1)
@@ -195,6 +202,8 @@ def _compared(row: Row, other: Row | None, same: bool, named: str) -> list[str]:
     if other is None or same:
         return ["", "", "", ""]
     found = against(row, other)
+    if found is None:
+        return ["", "", "", ""]
     interval = " to ".join(f"{100 * value:+.2f}" for value in found.interval)
     chance = "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"
     better = f"{found.better} of {found.patients}"

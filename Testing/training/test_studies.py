@@ -364,20 +364,26 @@ def test_an_arm_may_train_each_modality_apart_or_all_together(tmp_path):
 def test_the_table_says_what_the_results_hold(small):
     found = {
         "none": [result("none", 0, 0.5, 0.6, 0.7, 0.8), result("none", 1, 0.7, 0.8, 0.9, 0.4)],
-        "maps": [result("maps", 0, 0.7, 0.9, 1.0, 0.0)],
+        "maps": [result("maps", 0, 0.6, 0.8, 0.9, 0.3)],
     }
     base, maps = (study_table.row_of("x", found[name]) for name in ("none", "maps"))
     mean, sd = base.dice["Ball"]
     assert (mean, sd) == (pytest.approx(0.675), pytest.approx(0.05 / math.sqrt(2)))
     assert base.by_patient == pytest.approx({"a": 0.6, "b": 0.7, "c": 0.8, "d": 0.6})
-    assert (maps.missed, maps.hd95_mm) == (1, {"Ball": 2.0, "": 2.0})
+    assert (maps.missed, maps.hd95_mm) == (0, {"Ball": 2.0, "": 2.0})
     found_gap = study_table.against(maps, base)
-    assert (found_gap.mean, found_gap.better, found_gap.patients) == (pytest.approx(-0.025), 3, 4)
-    assert found_gap.p == wilcoxon([0.1, 0.2, 0.2, -0.6]).pvalue
+    # of the baseline's two runs the one of the same seed: .1, .2, .2, -.5
+    assert (found_gap.mean, found_gap.better, found_gap.patients) == (pytest.approx(0), 3, 4)
+    assert found_gap.p == wilcoxon([0.1, 0.2, 0.2, -0.5]).pvalue
     low, high = found_gap.interval
-    assert low == pytest.approx(-0.4, abs=0.03) and high == pytest.approx(0.2, abs=0.03)
+    assert low == pytest.approx(-0.325, abs=0.03) and high == pytest.approx(0.2, abs=0.03)
+    lost = [result("maps", 0, 0.6, 0.8, 0.9, 0.0)]
+    assert study_table.row_of("x", lost).missed == 1
+    assert "| 2.00 (1 missed) |" in study_table.table(small, found | {"maps": lost})
+    other = study_table.row_of("x", [result("maps", 7, 0.7, 0.9)])
+    assert study_table.against(other, base) is None
     text = study_table.table(small, found)
-    assert "| with a teacher | 1 | 0.6500 | 2.00 (1 missed) | -2.50 | -4" in text
+    assert "| with a teacher | 1 | 0.6500 | 2.00 | +0.00 | -" in text
     assert "| alone | 2 | 0.6750 ± 0.0354 | 2.00 |  |  |  |  | 1,234 | 6 | 1.5 |" in text
     assert "1 of 4 runs are still to be done." in text and "Far too small." in text
 
