@@ -31,9 +31,8 @@ ORDER = (
     "ventricle-student",
     "ct-mr",
 )  # then others
-KEPT = re.compile(
-    r"arm|Dice .*|HD95 mm|difference, points|95 % interval|p|CPU min"
-)  # columns of the short tables
+# Columns of the short tables.
+KEPT = re.compile(r"arm|Dice .*|HD95 mm|difference, points|95 % interval|p|CPU min")
 WAITING = re.compile(r"(\d+ of \d+ runs are still to be done\.)")
 PICTURES = {
     "milliseconds": "accuracy against computing time",

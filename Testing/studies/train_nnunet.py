@@ -34,13 +34,8 @@ from DistillSegLib.files import write_text
 
 CONFIGURATION = "3d_fullres"
 NUMBER = 4
-SAME = (
-    "features",
-    "batch",
-    "epochs",
-    "iterations",
-    "seed",
-)  # in all pieces and folds of a training
+# What all pieces and folds of a training have in common.
+SAME = ("features", "batch", "epochs", "iterations", "seed")
 
 
 def main() -> None:
