@@ -63,9 +63,9 @@ def main() -> None:
     if options.resume and (preprocessed / "splits_final.json").is_file():
         check_asked(options.out / "asked.json", asked)
     else:
+        write_text(options.out / "asked.json", json.dumps(asked))
         write_raw(dataset, options.out / "raw" / name)
         plan(preprocessed, dataset, options.features, options.batch)
-        write_text(options.out / "asked.json", json.dumps(asked))
     train(options)
 
 
@@ -111,6 +111,10 @@ def plan(folder: Path, dataset: Dataset, features: int, batch: int) -> None:
 
 def check_asked(path: Path, asked: dict) -> None:
     """Refuse to go on with other settings than before: nnU-Net would mix both without a word."""
+    if not path.is_file():
+        raise SystemExit(
+            f"'{path.parent}' holds a training whose settings are not known; give another --out."
+        )
     before = json.loads(path.read_text(encoding="utf-8"))
     changed = [
         f"{key} {before[key]}, now {asked[key]}" for key in asked if before[key] != asked[key]
