@@ -30,3 +30,12 @@ def _make_torchvision_importable() -> None:
 
 
 _make_torchvision_importable()
+
+from Testing.training.tiny_run import (  # noqa: E402, F401 - fixtures, once torchvision is mended
+    cache,
+    data,
+    finished,
+    one_thread,
+    recipe_file,
+    tiny,
+)
