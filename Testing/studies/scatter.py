@@ -55,15 +55,10 @@ def scatter(chart: Chart) -> str:
     taken = [_box(x(p.x), y(p.y), 7) for p in chart.points]
     for height, text in chart.aims:
         parts.append(line(LEFT, y(height), RIGHT, y(height), ORANGE, 1, "5 4"))
-        wide = 6 * len(text)
-        ends = {"end": RIGHT - 4, "start": LEFT + 4}
-        boxes = {
-            "end": (RIGHT - 4 - wide, y(height) - 14, RIGHT, y(height) + 1),
-            "start": (LEFT, y(height) - 14, LEFT + 4 + wide, y(height) + 1),
-        }
-        anchor = min(boxes, key=lambda end: covered(boxes[end], taken))
-        parts.append(words(ends[anchor], y(height) - 4, text, anchor, 11, halo=True))
-        taken.append(boxes[anchor])
+        anchor, box = _aim_place(text, y(height), taken)
+        at = {"start": box[0], "end": box[2]}[anchor]
+        parts.append(words(at, box[3] - 5, text, anchor, 11, halo=True))
+        taken.append(box)
     colors = colors_of(chart.points)
     for point in sorted(chart.points, key=lambda p: not p.study):  # models on top
         parts.append(_mark(point, x(point.x), y(point.y), colors))
@@ -130,6 +125,17 @@ def _box(x: float, y: float, half: float) -> Box:
     return x - half, y - half, x + half, y + half
 
 
+def _aim_place(text: str, y: float, taken: Sequence[Box]) -> tuple[str, Box]:
+    """Where a line's words cover least: at its right or left end, above or below it."""
+    wide = 6 * len(text)
+    places = [
+        (anchor, (left, top, left + wide, top + 15))
+        for top in (y - 14, y + 1)
+        for anchor, left in (("end", RIGHT - 4 - wide), ("start", LEFT + 4))
+    ]
+    return min(places, key=lambda place: covered(place[1], taken))
+
+
 def _label_place(text: str, x: float, y: float, taken: Sequence[Box]) -> tuple[str, Box]:
     """Where a name covers least: beside its mark, above or below it, further and further off."""
     wide, high = LETTER * len(text), 15
@@ -168,7 +174,7 @@ def _legend(chart: Chart, colors: dict[str, str]) -> tuple[list[str], float]:
     if any(_is(p, "", True) for p in chart.points):
         entries.append((Point("", 0, 0, special=True), "reference"))
     if colors:
-        meaning = "arms of studies: far shorter trainings, partly other cases; hollow: baselines"
+        meaning = "arms of studies: mostly far shorter trainings; hollow: baselines"
         entries.append((Point("", 0, 0, "any", True), meaning))
     entries += [(Point("", 0, 0, study), f"study {study}") for study in colors]
     parts, left, y = [], LEFT, BOTTOM + 64

@@ -76,6 +76,24 @@ def test_names_cover_no_other_name_and_no_aim_and_stay_within_the_page(gap):
         assert left >= 0 and top >= 0 and right <= 760 and bottom <= height
 
 
+def test_the_words_of_an_aim_stand_where_they_cover_no_mark():
+    """Both ends of its line have a mark above them."""
+    ends = scatter.Point("fast", 10, 0.901), scatter.Point("reference", 500, 0.907, special=True)
+    page = chart(*ends, scatter.Point("low", 10, 0.75, "arms"), aims=[(0.902, "aim " * 12)])
+    left, top, right, bottom = place_of(page, "aim " * 12)
+    for x, y in (marked(page, "circle"), marked(page, "polygon")):
+        assert not (left < x < right and top - 6 < y < bottom + 6)
+
+
+def marked(page: ElementTree.Element, tag: str) -> tuple[float, float]:
+    """The middle of the first large mark of a kind: a student's circle, a reference's diamond."""
+    if tag == "polygon":
+        above, beside = (p.split(",") for p in found(page, tag)[0].get("points").split()[:2])
+        return float(above[0]), float(beside[1])
+    (circle,) = (e for e in found(page, tag)[:2] if float(e.get("r")) == 6)
+    return float(circle.get("cx")), float(circle.get("cy"))
+
+
 def test_an_arm_is_the_mean_of_its_runs_and_a_study_without_runs_has_none(tmp_path):
     form = {"name": "small", "title": "t", "recipe": "r", "stage": "s", "size": "", "baseline": "a"}
     arms = [{"name": "a", "title": "alone"}, {"name": "b", "title": "taught"}]
