@@ -17,15 +17,12 @@ from DistillSegLib.export.card import read_card
 from DistillSegLib.export.onnx import compare, export_onnx, slow_operators
 from DistillSegLib.export.packaging import build_package, check_window, published_recipe
 from DistillSegLib.inference import self_check
-from DistillSegLib.labels import label_table
 from DistillSegLib.networks import NetworkConfig, build_network, count_parameters, lcovnet
 from DistillSegLib.networks.lcovnet import DenseBlock, LightweightBlock
 from DistillSegLib.package import read_package
-from DistillSegLib.preprocessing import Intensity, Preprocessing
 from DistillSegLib.runtime import Session
-from DistillSegLib.scope import Measured, scope_of
 from DistillSegLib.training.checkpoints import Origin, save_network
-from DistillSegLib.training.plan import Plan
+from Testing.training.phantom_run import CARD, LABELS, phantom_plan
 
 WINDOW = (8, 12, 16)
 DEEPEST = ["Conv (depthwise, 3-D)"]  # LCOV-Net's deepest block has one, on the fewest voxels
@@ -203,17 +200,6 @@ def test_other_numbers_than_torchs_are_refused_and_nothing_is_written(tmp_path, 
 
 # --- packages ---
 
-CARD = """
-id = "phantom-fast"
-version = "1.0.0"
-title = "Phantom, fast"
-description = "Two parts of a phantom."
-intended_use = "Tests."
-known_failures = "All patients."
-licence = "CC0-1.0"
-attribution = "Made by code."
-"""
-
 
 @pytest.fixture
 def run(tmp_path):
@@ -221,16 +207,6 @@ def run(tmp_path):
     config = NetworkConfig("fast_unet", {"width": [16, 16]})
     torch.manual_seed(0)
     net = trained(build_network(config, 1, 3))
-    one = Measured((8.0, 12.0, 16.0), (1.0, 1.0, 1.0), ((0.0, 50.0, 100.0),))
-    plan = Plan(
-        preprocessing=Preprocessing((1.0, 1.0, 1.0), (Intensity("image", (0.5, 99.5)),)),
-        window=WINDOW,
-        batch=2,
-        multiple=net.multiple,
-        channels=("MRI",),
-        modality="MR",
-        scope=scope_of([one], description="phantoms", body_part="phantom"),
-    )
     provenance = {
         "dataset": "Phantoms",
         "command": "distillseg train phantom",
@@ -238,10 +214,9 @@ def run(tmp_path):
         "training_cases": ["a", "b"],
         "held_out_cases": ["c", "d"],
     }
-    labels = label_table({1: "Front", 2: "Back"})
     folder = tmp_path / "run" / "student"
     folder.mkdir(parents=True)
-    origin = Origin(plan, labels, {"name": "phantom"}, provenance)
+    origin = Origin(phantom_plan(net, WINDOW), LABELS, {"name": "phantom"}, provenance)
     save_network(folder / "student.pt", net, config, origin)
     recipe = {"name": "phantom", "stages": [{"name": "student", "trained": {"student": {}}}]}
     (tmp_path / "run" / "recipe.json").write_text(json.dumps(recipe))
