@@ -11,6 +11,8 @@ from torch.nn import functional
 from DistillSegLib.distill.checks import check_positive, check_shares
 from DistillSegLib.distill.views import Batch, View
 
+CONSTANT = 1e-4  # norm of a row of probabilities about their mean, up to which it is one number
+
 
 @dataclass(frozen=True)
 class ChannelWise:
@@ -70,7 +72,9 @@ class DIST:
     first part is blind with two classes, where a correlation is a sign only. Correlation itself
     ignores offset and scale, so there is nothing to standardise.
 
-    Differs from the paper: the weights are those of the released code, beta = gamma = 1.
+    Differs from the paper: the weights are those of the released code, beta = gamma = 1. Differs
+    from the released code: that adds 1e-8 to the norms, so that a voxel of equal logits has a
+    gradient ten million times as large as others.
     """
 
     beta: float = 1.0
@@ -95,6 +99,12 @@ class DIST:
 
 
 def correlation(one: Tensor, other: Tensor, *, dim: int) -> Tensor:
-    """Pearson's correlation along an axis; 0 where either side is constant."""
-    centred = (values - values.mean(dim=dim, keepdim=True) for values in (one, other))
-    return functional.cosine_similarity(*centred, dim=dim)
+    """Pearson's correlation along an axis; 0, without a gradient, where either side is constant.
+
+    A side counts as constant up to a norm of 1e-4. The gradient of what is nearly constant grows as
+    one over that norm, and classes of equal logits are common where logits have 16 bits.
+    """
+    centred = [values - values.mean(dim=dim, keepdim=True) for values in (one, other)]
+    norms = (torch.linalg.vector_norm(each.detach(), dim=dim, keepdim=True) for each in centred)
+    varied = [each * (norm > CONSTANT) for each, norm in zip(centred, norms, strict=True)]
+    return functional.cosine_similarity(*varied, dim=dim)
