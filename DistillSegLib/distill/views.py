@@ -135,8 +135,12 @@ def reads_label(term: Term) -> bool:
 
 
 def resize_label(label: Tensor, like: Tensor) -> Tensor:
-    """(B, D, H, W) class indices -> the grid of `like` (B, C, d, h, w), by nearest voxel."""
+    """(B, D, H, W) class indices -> the grid of `like` (B, C, d, h, w), by nearest voxel.
+
+    Nearest to a coarse voxel's middle, where pooling and upsampling see it too; torch's "nearest"
+    is its first corner, 3.5 voxels away at stride 8.
+    """
     if label.shape[1:] == like.shape[2:]:
         return label
-    resized = functional.interpolate(label[:, None].float(), size=like.shape[2:], mode="nearest")
-    return resized[:, 0].long()
+    size = like.shape[2:]
+    return functional.interpolate(label[:, None].float(), size, mode="nearest-exact")[:, 0].long()

@@ -101,16 +101,20 @@ def test_a_side_head_counts_half_as_much_as_the_output_above_it():
     label[:, :, :, 1] = 1
     given = Batch(torch.zeros(1, 1, 2, 2, 2), label)
     sure = torch.stack([1 - label, label], dim=1) * 100.0 - 50  # right everywhere
-    undecided = torch.zeros(1, 2, 1, 1, 1)  # its label is that of the first voxel: background
+    undecided = torch.zeros(1, 2, 1, 1, 1)  # its label is that of a voxel beside the middle
     loss = LabelLoss(taps=("logits/1",), dice=0.0)(given, View(sure, {"logits/1": undecided}))
     assert loss.item() == pytest.approx(0.5 * math.log(2) / 1.5, abs=1e-6)
 
 
-def test_a_label_is_brought_to_a_coarser_grid_by_nearest_voxel():
-    label = torch.arange(4 * 4 * 4).reshape(1, 4, 4, 4)
-    resized = resize_label(label, torch.zeros(1, 7, 2, 2, 2))
-    assert torch.equal(resized, label[:, ::2, ::2, ::2])
-    assert resize_label(label, torch.zeros(1, 7, 4, 4, 4)) is label
+@pytest.mark.parametrize("stride", [2, 4, 8])
+def test_a_label_is_brought_to_a_coarser_grid_without_being_moved(stride):
+    """Half a fine voxel at most, whatever the stride: there is none in the very middle."""
+    size = 8 * stride
+    label = torch.arange(size).reshape(1, 1, 1, -1).expand(1, size, size, size)
+    resized = resize_label(label, torch.zeros(1, 7, 8, 8, 8))
+    middle = torch.arange(8) * stride + (stride - 1) / 2
+    assert torch.equal(resized[0, 0, 0] - middle, torch.full((8,), 0.5))
+    assert resize_label(label, torch.zeros(1, 7, size, size, size)) is label
 
 
 # Taps
