@@ -47,7 +47,7 @@ ENDINGS = (
     ".nrrd",
     ".mha",
 )  # those of numpy first: they are soft
-LEAST = 1e-4  # probability, before its logarithm is taken
+LEAST = 1e-6  # probability, before its logarithm is taken; half precision resolves it
 SUM = 0.02  # by which probabilities of a voxel may miss 1
 
 
