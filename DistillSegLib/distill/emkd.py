@@ -25,11 +25,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from DistillSegLib.distill.checks import check_not_negative, check_shares
+from DistillSegLib.distill.directions import direction
 from DistillSegLib.distill.views import Batch, View
 from DistillSegLib.networks.blocks import fold_depth
 
 FEATURES = ("encoder/1", "encoder/3")  # the paper's low and high feature: strides 2 and 8
-SMALLEST = 1e-6  # of a vector's length, beside a largest activation of 1
+EMPTY = 1e-6  # voxels of a region, where it is divided by them
+SMALLEST = 1e-3  # length of a vector that has no direction, beside a largest activation of 1
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class ImportanceMaps:
         if self.per == "slice":
             ours, theirs = fold_depth(ours), fold_depth(theirs)
         ours, theirs = (
-            functional.normalize(each.flatten(1), dim=1, eps=SMALLEST) for each in (ours, theirs)
+            direction(each.flatten(1), dim=1, least=SMALLEST) for each in (ours, theirs)
         )
         return (ours - theirs).square().sum(dim=1).mean()
 
@@ -185,8 +187,8 @@ def _contrasts(features: Tensor, masks: Tensor, slices: bool) -> tuple[Tensor, T
     features, masks = features.flatten(2), masks.flatten(2)
     extent = masks.sum(dim=-1)
     with torch.autocast(features.device.type, enabled=False):
-        means = masks @ features.transpose(1, 2) / extent.clamp(min=SMALLEST)[..., None]
-        means = functional.normalize(means, dim=-1, eps=SMALLEST)
+        means = masks @ features.transpose(1, 2) / extent.clamp(min=EMPTY)[..., None]
+        means = direction(means, dim=-1, least=SMALLEST)
         cosines = means @ means.transpose(1, 2)  # (B or B*D, K, K)
     one, other = map(list, zip(*combinations(range(masks.shape[1]), 2)))
     seen = (extent[:, one] > 0) & (extent[:, other] > 0)

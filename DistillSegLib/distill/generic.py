@@ -9,9 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from DistillSegLib.distill.checks import check_positive, check_shares
+from DistillSegLib.distill.directions import direction
 from DistillSegLib.distill.views import Batch, View
 
-CONSTANT = 1e-4  # norm of a row of probabilities about their mean, up to which it is one number
+# Norms of probabilities about their mean, up to which they count as one number: of the classes at a
+# voxel, and of a class over all voxels of a batch.
+UNDECIDED, CONSTANT = 1e-2, 1e-4
 
 
 @dataclass(frozen=True)
@@ -93,18 +96,19 @@ class DIST:
             torch.softmax(view.logits.float() / self.temperature, dim=1).transpose(0, 1).flatten(1)
             for view in (student, teacher)
         )  # (K, B*D*H*W)
-        between = 1 - correlation(ours, theirs, dim=0).mean()
-        within = 1 - correlation(ours, theirs, dim=1).mean()
+        between = 1 - correlation(ours, theirs, dim=0, least=UNDECIDED).mean()
+        within = 1 - correlation(ours, theirs, dim=1, least=CONSTANT).mean()
         return self.temperature**2 * (self.beta * between + self.gamma * within)
 
 
-def correlation(one: Tensor, other: Tensor, *, dim: int) -> Tensor:
+def correlation(one: Tensor, other: Tensor, *, dim: int, least: float) -> Tensor:
     """Pearson's correlation along an axis; 0, without a gradient, where either side is constant.
 
-    A side counts as constant up to a norm of 1e-4. The gradient of what is nearly constant grows as
-    one over that norm, and classes of equal logits are common where logits have 16 bits.
+    Args:
+        least: norm about the mean up to which a side counts as constant.
     """
-    centred = [values - values.mean(dim=dim, keepdim=True) for values in (one, other)]
-    norms = (torch.linalg.vector_norm(each.detach(), dim=dim, keepdim=True) for each in centred)
-    varied = [each * (norm > CONSTANT) for each, norm in zip(centred, norms, strict=True)]
-    return functional.cosine_similarity(*varied, dim=dim)
+    ours, theirs = (
+        direction(values - values.mean(dim=dim, keepdim=True), dim=dim, least=least)
+        for values in (one, other)
+    )
+    return (ours * theirs).sum(dim=dim)

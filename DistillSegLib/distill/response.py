@@ -12,6 +12,8 @@ from torch.nn import functional
 from DistillSegLib.distill.checks import check_positive
 from DistillSegLib.distill.views import Batch, View
 
+UNDECIDED = 0.05  # deviation of logits that are as good as equal
+
 
 @dataclass(frozen=True)
 class PredictionMaps:
@@ -60,8 +62,9 @@ def standardise(logits: Tensor) -> Tensor:
     z. Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024, arXiv:2403.01427.
     [1, 2, 3] becomes [-1.224745, 0, 1.224745].
 
-    **Differs from the released code**: that divides by the sample's deviation (K - 1); this by the
-    population's, which the paper's algorithm names.
+    **Differs from the released code**: that divides by the sample's deviation (K - 1), and 1e-7
+    added to it; this by the population's, which the paper's algorithm names, and by 0.05 at least:
+    a voxel of nearly equal logits would have a gradient that outweighs all others.
 
     Raises:
         ValueError: fewer than three classes. Two z-scores are -1 and 1 whatever the logits, so that
@@ -73,5 +76,5 @@ def standardise(logits: Tensor) -> Tensor:
             "only which is larger would be left; leave it off."
         )
     centred = logits - logits.mean(dim=1, keepdim=True)
-    variance = centred.square().mean(dim=1, keepdim=True)
-    return centred * torch.rsqrt(variance + 1e-8)  # no division by 0 where all logits are equal
+    deviation = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / centred.shape[1] ** 0.5
+    return centred / deviation.clamp(min=UNDECIDED)

@@ -363,3 +363,17 @@ def descent(distillation: Distillation, given: Batch, *, steps: int) -> float:
         total.backward()
         optimizer.step()
     return totals[-1] - totals[0]
+
+
+@pytest.mark.parametrize("term", [ImportanceMaps(TAP, per="slice"), RegionAffinity(TAP)])
+@pytest.mark.parametrize("scale", [0.0, 1e-7, 1e-5])
+def test_features_that_have_died_do_not_outweigh_the_others(term, scale):
+    """A slice, which is a region too, whose features are all but silent."""
+    torch.manual_seed(0)
+    features, label = torch.rand(1, 4, 3, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.int64)
+    label[:, 1], label[:, 2] = 1, 2
+    features[:, :, 1] *= scale
+    features.requires_grad_()
+    term(batch_of(label), seen(features), seen(torch.rand(1, 4, 3, 8, 8))).backward()
+    pull = features.grad.abs().amax(dim=(0, 1, 3, 4))
+    assert pull[1] <= max(pull[0], pull[2])

@@ -62,11 +62,12 @@ def test_z_scores_of_one_two_three():
 
 
 def test_standardised_maps_ignore_how_loudly_either_side_speaks():
+    torch.manual_seed(0)
     one, other = torch.randn(2, 4, 2, 3, 4), torch.randn(2, 4, 2, 3, 4)
     term = PredictionMaps(2.0, standardise=True)
     expected = term(BATCH, View(one), View(other)).item()
     assert expected > 0.1
-    assert term(BATCH, View(7 * one - 3), View(other / 5 + 2)).item() == pytest.approx(
+    assert term(BATCH, View(7 * one - 3), View(other * 5 + 2)).item() == pytest.approx(
         expected, rel=1e-4
     )
     assert term(BATCH, View(one), View(3 * one + 1)).item() == pytest.approx(0, abs=1e-6)
@@ -88,3 +89,15 @@ def test_z_scores_of_two_classes_are_refused():
 def test_an_unknown_direction_names_the_known_ones():
     with pytest.raises(RecipeError, match="did you mean 'reverse'"):
         LinkConfig("prediction_maps", settings={"direction": "revers"}).build()
+
+
+def test_voxels_of_equal_logits_pull_no_harder_than_others_when_standardised():
+    torch.manual_seed(0)
+    student = torch.randn(1, 3, 4, 8, 8)
+    student[:, :, 1] = 0.25
+    student[:, :, 2] = torch.randn(3, 1, 1) * 1e-3
+    student.requires_grad_()
+    teacher = View(torch.randn(1, 3, 4, 8, 8) * 3)
+    PredictionMaps(standardise=True)(BATCH, View(student), teacher).backward()
+    pull = student.grad.abs().amax(dim=(0, 1, 3, 4))  # of each slice
+    assert max(pull[1], pull[2]) < 20 * max(pull[0], pull[3])
