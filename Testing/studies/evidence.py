@@ -23,6 +23,7 @@ END = "<!-- studies:end -->"
 ORDER = (
     "nnunet",
     "methods",
+    "tiny-long",
     "gtan",
     "few-labels",
     "distill-dsm",
