@@ -71,13 +71,14 @@ class DIST:
 
     arXiv:2205.10536, eqs. 7 to 10. All voxels of the batch are the samples of the second part, as
     in the released code for segmentation, so its value for a batch is not the mean over samples. A
-    row that is constant on either side correlates with nothing: r = 0, without a gradient. The
+    row that is all but constant on either side (its norm about the mean is .01 or less between
+    classes, 1e-4 within one) correlates with nothing: r = 0, without a gradient. The
     first part is blind with two classes, where a correlation is a sign only. Correlation itself
     ignores offset and scale, so there is nothing to standardise.
 
     Differs from the paper: the weights are those of the released code, beta = gamma = 1. Differs
-    from the released code: that adds 1e-8 to the norms, so that a voxel of equal logits has a
-    gradient ten million times as large as others.
+    from the released code: that adds 1e-8 to the norms, so that one voxel of equal logits
+    outweighs the gradient of all others.
     """
 
     beta: float = 1.0

@@ -64,7 +64,8 @@ def standardise(logits: Tensor) -> Tensor:
 
     **Differs from the released code**: that divides by the sample's deviation (K - 1), and 1e-7
     added to it; this by the population's, which the paper's algorithm names, and by 0.05 at least:
-    a voxel of nearly equal logits would have a gradient that outweighs all others.
+    a voxel of nearly equal logits, whose scores now stay small, would have a gradient that
+    outweighs all others.
 
     Raises:
         ValueError: fewer than three classes. Two z-scores are -1 and 1 whatever the logits, so that

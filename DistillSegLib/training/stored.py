@@ -47,7 +47,7 @@ ENDINGS = (
     ".nrrd",
     ".mha",
 )  # those of numpy first: they are soft
-LEAST = 1e-6  # probability, before its logarithm is taken; half precision resolves it
+LEAST = 1e-6  # the least probability, of which a logarithm is taken; half precision still holds it
 SUM = 0.02  # by which probabilities of a voxel may miss 1
 
 

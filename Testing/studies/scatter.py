@@ -174,7 +174,7 @@ def _legend(chart: Chart, colors: dict[str, str]) -> tuple[list[str], float]:
     if any(_is(p, "", True) for p in chart.points):
         entries.append((Point("", 0, 0, special=True), "reference"))
     if colors:
-        meaning = "arms of studies: mostly far shorter trainings; hollow: baselines"
+        meaning = "arms of studies: mostly far shorter, partly of other cases; hollow: baselines"
         entries.append((Point("", 0, 0, "any", True), meaning))
     entries += [(Point("", 0, 0, study), f"study {study}") for study in colors]
     parts, left, y = [], LEFT, BOTTOM + 64
