@@ -17,6 +17,7 @@ import SimpleITK as sitk
 import study as studies
 import study_peers
 import study_table
+import torch
 import train_nnunet
 from scipy.stats import wilcoxon
 
@@ -258,6 +259,35 @@ def test_an_nnunet_is_not_continued_with_other_settings(tmp_path):
         train_nnunet.check_asked(tmp_path / "asked.json", asked | {"features": 16, "epochs": 20})
     with pytest.raises(SystemExit, match="whose settings are not known; give another --out"):
         train_nnunet.check_asked(tmp_path / "older" / "asked.json", asked)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_an_nnunet_in_sixteen_bits_has_logits_and_gradients_of_32(heads):
+    """And is itself again after it: predictions are made in 32 bits."""
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv3d(1, 2, 3)
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution = convolution
+
+        def forward(self, images):
+            self.seen = self.convolution(images)
+            return self.seen if heads == 1 else [self.seen] * heads
+
+    network, images = Network(), torch.randn(2, 1, 6, 6, 6)
+    exact = convolution(images)
+    with train_nnunet.sixteen_bits(network):
+        found = network(images)
+        assert network.seen.dtype == torch.bfloat16
+    for logits in [found] if heads == 1 else found:
+        assert logits.dtype == torch.float32
+        assert 0 < (logits - exact).abs().max() < 0.02
+    (found if heads == 1 else found[-1]).sum().backward()
+    assert convolution.weight.grad.dtype == torch.float32
+    network(images)
+    assert torch.equal(network.seen, exact)
 
 
 def test_what_an_nnunet_costs_counts_all_its_pieces(tmp_path):
