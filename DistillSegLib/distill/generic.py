@@ -25,21 +25,30 @@ class ChannelWise:
         L = T^2 / C * sum over channels c of KL( phi_c(teacher) || phi_c(student) )
 
     averaged over samples, and over maps where several taps are named. A number added to a channel
-    changes nothing, so logits need no standardising across classes here.
+    changes nothing. One added to all classes of a voxel's logits changes no prediction, but y_{c,i}
+    and so the loss: student and teacher are made to agree in it too, unless `centred`.
 
     Differs from the paper: features of another number of channels are refused, where it learns a
-    1x1 convolution to match them. Like its released code, logits are the default.
+    1x1 convolution to match them. Like its released code, logits are the default. `centred` is
+    ours.
 
     Attributes:
         taps: features to compare instead of the logits, of equal channels and sizes on both sides.
+        centred: takes from each voxel's logits their mean over the classes first.
     """
 
     temperature: float = 4.0
     taps: tuple[str, ...] = ()
+    centred: bool = False
     guided = True
 
     def __post_init__(self) -> None:
         check_positive(temperature=self.temperature)
+        if self.centred and self.taps:
+            raise ValueError(
+                f"centred is for logits, whose mean over the classes says nothing, and taps are "
+                f"{list(self.taps)}; leave out one of both."
+            )
 
     def __call__(self, batch: Batch, student: View, teacher: View) -> Tensor:
         pairs = [(name, student.taps[name], teacher.taps[name]) for name in self.taps]
@@ -53,10 +62,10 @@ class ChannelWise:
                 f"{tuple(teacher.shape)} of the teacher; name a tap where both have the same "
                 "channels and size, or none to compare the logits."
             )
-        ours, theirs = (
-            functional.log_softmax(maps.float().flatten(2) / self.temperature, dim=2)
-            for maps in (student, teacher)
-        )  # (B, C, N)
+        pair = [maps.float().flatten(2) for maps in (student, teacher)]  # (B, C, N)
+        if self.centred:
+            pair = [maps - maps.mean(dim=1, keepdim=True) for maps in pair]
+        ours, theirs = (functional.log_softmax(maps / self.temperature, dim=2) for maps in pair)
         divergence = functional.kl_div(ours, theirs, reduction="sum", log_target=True)
         return self.temperature**2 * divergence / ours[..., 0].numel()  # B * C
 

@@ -58,6 +58,22 @@ def test_a_number_added_to_a_channel_changes_nothing():
     assert ChannelWise()(NOTHING, View(student + whole), View(teacher)).item() > 1.05 * loss
 
 
+def test_a_number_added_to_all_classes_of_a_voxel_counts_unless_centred():
+    """No prediction shows it."""
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 3, 2, 3, 4), torch.randn(2, 3, 2, 3, 4)
+    whole = 5 * torch.randn(2, 1, 2, 3, 4)
+    plain, centred = ChannelWise(), ChannelWise(centred=True)
+    loss = centred(NOTHING, View(student), View(teacher)).item()
+    moved = View(student + whole)
+    assert centred(NOTHING, moved, View(teacher)).item() == pytest.approx(loss, rel=1e-4)
+    assert plain(NOTHING, moved, View(teacher)) > 2 * plain(NOTHING, View(student), View(teacher))
+    undecided = logits([0.0, 1, 2], [0.0, 1, 2])
+    assert centred(NOTHING, undecided, logits([7.0, 7, 7], [7.0, 7, 7])).item() == 0
+    with pytest.raises(ValueError, match=r"centred is for logits, .* taps are \['encoder/0'\]"):
+        ChannelWise(taps=("encoder/0",), centred=True)
+
+
 def test_features_are_compared_in_place_of_logits_as_a_mean_over_taps():
     torch.manual_seed(0)
     one, other = torch.randn(2, 5, 2, 2, 4), torch.randn(2, 5, 2, 2, 4)

@@ -78,6 +78,7 @@ ROWS = [
     Row("focal_dice"),
     Row("moving_target"),
     Row("channel_wise"),
+    Row("channel_wise", {"centred": True}),
     Row("channel_wise", {"taps": ("encoder/1", "decoder/1")}, logits=False),
     Row("dist"),
     Row("class_affinity"),
