@@ -102,6 +102,8 @@ SMALL: dict[str, Small] = {
             "stages.student.epochs=8",
             "stages.student.optim.learning_rate=5e-3",
             "stages.student.trained.student.settings={width=[16, 16], dims=2, shift=true}",
+            "stages.student.links.importance.settings.taps=['encoder/1']",
+            "stages.student.links.affinity.settings.taps=['encoder/1']",
         ),
     ),
     "lcov-net": Small(
