@@ -31,6 +31,7 @@ def _make_torchvision_importable() -> None:
 
 _make_torchvision_importable()
 
+from Testing.training.small_study import small  # noqa: E402, F401 - a fixture, as below
 from Testing.training.tiny_run import (  # noqa: E402, F401 - fixtures, once torchvision is mended
     cache,
     data,
