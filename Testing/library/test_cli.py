@@ -1,14 +1,11 @@
-"""The command line: results, JSON for machines, and one sentence for every error."""
+"""The command line: results, and JSON for machines."""
 
 from __future__ import annotations
 
-import _thread
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,64 +13,14 @@ import pytest
 import SimpleITK as sitk
 
 from DistillSegLib import inference
-from DistillSegLib.cli import main
 from DistillSegLib.commands import demo
 from DistillSegLib.commands.train import read_domains, without_folders
-from DistillSegLib.errors import Cancelled, DatasetError
-from DistillSegLib.inference import Segmenter
+from DistillSegLib.errors import DatasetError
 from DistillSegLib.scope import measure, scope_of
-from DistillSegLib.segmentations import read_segmentation
-from Testing.models import LABELS, expected_labels, phantom, write_tiny_package
+from Testing.commands import SEGMENT, refused, run, values
+from Testing.models import expected_labels, phantom, write_tiny_package
 
 COMMANDS = ("demo", "segment", "compare", "packages", "train", "evaluate", "export", "benchmark")
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    """Where the user is: a package and an image, under a name that markup dislikes."""
-    folder = tmp_path / "患者 @ [red]x"
-    folder.mkdir()
-    write_tiny_package(folder / "threshold.distillseg")
-    sitk.WriteImage(phantom(), str(folder / "scan.nii.gz"))
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("DISTILLSEG_HOME", str(tmp_path / "home"))
-    return folder
-
-
-@pytest.fixture
-def labelled(folder) -> Path:
-    """A data set of two phantoms with the model's own labels, the second one lacking a voxel."""
-    data = folder / "data"
-    for name in ("imagesTr", "labelsTr"):
-        (data / name).mkdir(parents=True)
-    for name, size in (("one", (20, 18, 16)), ("two", (20, 18, 15))):
-        image = phantom(size)
-        label = sitk.GetImageFromArray(expected_labels(image))
-        label.CopyInformation(image)
-        if name == "two":
-            label[6, 9, 6] = 0
-        sitk.WriteImage(image, str(data / "imagesTr" / f"{name}.nii.gz"))
-        sitk.WriteImage(label, str(data / "labelsTr" / f"{name}.nii.gz"))
-    described = {
-        "name": "Phantoms",
-        "modality": {"0": "MRI"},
-        "labels": {"0": "background", **{str(label.value): label.name for label in LABELS}},
-        "training": [
-            {"image": f"imagesTr/{name}.nii.gz", "label": f"labelsTr/{name}.nii.gz"}
-            for name in ("one", "two")
-        ],
-    }
-    (data / "dataset.json").write_text(json.dumps(described))
-    return data
-
-
-def refused(capsys, *arguments: str, code: int = 1) -> str:
-    """The one sentence with which a command ends; nothing else was printed."""
-    assert run(*arguments) == code
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.endswith("\n") and printed.err.count("\n") == 1
-    return printed.err
 
 
 def write_slice(path: Path, image: sitk.Image, number: int) -> None:
@@ -95,20 +42,6 @@ def write_slice(path: Path, image: sitk.Image, number: int) -> None:
     writer.KeepOriginalImageUIDOn()
     writer.SetFileName(str(path))
     writer.Execute(picture)
-
-
-def run(*arguments: str) -> int:
-    try:
-        return main(arguments)
-    except SystemExit as ended:  # argparse ends by itself
-        return ended.code
-
-
-def values(path: str) -> np.ndarray:
-    return sitk.GetArrayFromImage(read_segmentation(path).image)
-
-
-SEGMENT = ("segment", "scan.nii.gz", "--package", "threshold.distillseg")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], *([name, "--help"] for name in COMMANDS)])
@@ -217,122 +150,6 @@ def test_a_folder_is_a_batch_that_goes_on(folder, capsys):
     assert sorted(os.listdir("results")) == ["p1.seg.nrrd", "p2.seg.nrrd", "results.csv"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["segment", "no.nii", *SEGMENT[2:], "--out", "a.nii.gz"], "no file or folder 'no.nii'"),
-        ([*SEGMENT[:3], "nobody", "--out", "a.nii.gz"], "nobody"),
-        ([*SEGMENT, "--out", "scan.nii.gz"], "would overwrite the input"),
-        ([*SEGMENT, "--out", "a.nii.gz", "--roi", "1", "2"], "--roi takes six numbers"),
-        ([*SEGMENT, "--out", "a.nii.gz", "--roi", "no.mrk.json"], "no.mrk.json"),
-        ([*SEGMENT, "--out", "a.nii.gz", "--roi", *"999999"], "outside the image"),
-        ([*SEGMENT, "--out", "a.nii.gz", "--variant", "int8"], "no variant 'int8'"),
-        (["segment", "scan.nii.gz", *SEGMENT[1:], "--out", "a.nii.gz"], "give a folder"),
-        ([*SEGMENT[:1], *SEGMENT[2:], "--out", "a.nii.gz"], "There is no INPUT"),
-        (["compare", "scan.nii.gz", "no.nii.gz"], "'"),
-        ([*SEGMENT, "--out", ""], "arguments is empty"),
-        (["packages", "show", "nobody"], "'nobody'; none is installed."),
-        (["packages", "install", "scan.nii.gz"], "scan.nii.gz"),
-        (["packages", "install", "https://example.org/a.distillseg"], "download the file first"),
-        (["packages", "show"], "needs a package"),
-        (["evaluate", "threshold.distillseg", "--data", "."], "holds no dataset.json"),
-        (["train", "x", "--data", "a", "b", "--out", "run"], "need a domain each"),
-    ],
-)
-def test_every_error_is_one_sentence_and_leaves_nothing(
-    folder, capsys, monkeypatch, arguments, sentence
-):
-    monkeypatch.setattr("DistillSegLib.package.resources", lambda: folder)  # nothing is bundled
-    before = sorted(os.listdir("."))
-    assert sentence in refused(capsys, *arguments)
-    assert sorted(os.listdir(".")) == before
-
-
-@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="there names are always text")
-def test_names_that_are_no_text_and_links_in_a_circle_are_one_sentence(folder, capsys):
-    strange = Path("cases/M\udcfcller.nii")  # written by a Latin-1 system
-    strange.parent.mkdir()
-    strange.write_bytes(Path("scan.nii.gz").read_bytes())
-    Path("loop").symlink_to("loop")
-    assert "rename it" in refused(capsys, "segment", str(strange), *SEGMENT[2:], "--out", "a.nii")
-    assert "rename it" in refused(capsys, *SEGMENT, "--out", str(strange))
-    assert "no folder" in refused(capsys, *SEGMENT, "--out", "loop/a.nii")
-    sitk.WriteImage(phantom(), "cases/b.nii.gz")
-    assert run("segment", "cases", *SEGMENT[2:], "--out", "results", "--json", "r.json") == 0
-    rows = {row["status"]: row for row in json.loads(Path("r.json").read_text())["cases"]}
-    assert rows["done"]["case"] == "b" and "rename it" in rows["skipped"]["reason"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["segmnet"], "invalid choice: 'segmnet'"),
-        (["segment", "scan.nii.gz", "--out", "a"], "required: --package"),
-        ([*SEGMENT, "--out", "a", "--threads", "many"], "invalid int value"),
-        ([*SEGMENT, "--out", "a", "--memory", "0"], "not a number of gigabytes"),
-        ([*SEGMENT, "--out", "a", "--memory", "lots"], "not a number of gigabytes"),
-    ],
-)
-def test_a_command_written_wrongly_is_one_sentence_too(capsys, arguments, sentence):
-    assert sentence in refused(capsys, *arguments, code=2)
-
-
-def test_an_unforeseen_error_shows_its_place_only_when_asked(folder, capsys, monkeypatch):
-    def fail(*arguments, **settings):
-        raise ZeroDivisionError("by\nzero")
-
-    monkeypatch.setattr(Segmenter, "segment", fail)
-    sentence = refused(capsys, *SEGMENT, "--out", "a.nii.gz")
-    assert "unforeseen" in sentence and "by zero" in sentence
-    assert run(*SEGMENT, "--out", "a.nii.gz", "--debug") == 1
-    assert "Traceback" in capsys.readouterr().err
-    assert not Path("a.nii.gz").exists()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="uses a Unix shell")
-@pytest.mark.parametrize("end", ["| true", ">&-", ">&- 2>&-", "<&- 2>&-"])
-def test_a_reader_that_leaves_or_never_was_is_no_error(folder, end):
-    command = f"{sys.executable} -m DistillSegLib.cli packages show ./threshold.distillseg {end}"
-    command = f"set -o pipefail; {command}"
-    root = Path(demo.__file__).parents[2]
-    ended = subprocess.run(
-        ["bash", "-c", command],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(root)},
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
-
-
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(folder, capsys, monkeypatch):
-    def full(*arguments, **settings):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.replace", full)
-    assert "No space left" in refused(capsys, *SEGMENT, "--out", "a.nii.gz")
-    assert sorted(os.listdir(".")) == ["scan.nii.gz", "threshold.distillseg"]
-
-
-@pytest.fixture
-def hearing_ctrl_c():
-    """A shell that runs the tests in the background has them ignore it, and would wait for ever."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_ctrl_c_stops_the_network_and_leaves_nothing(folder, capsys, monkeypatch, hearing_ctrl_c):
-    def segment_for_ever(self, images, *, cancelled, **settings):
-        _thread.interrupt_main()  # what Ctrl-C does
-        while not cancelled():
-            time.sleep(0.01)
-        raise Cancelled("Stopped.")
-
-    monkeypatch.setattr(Segmenter, "segment", segment_for_ever)
-    assert "Stopped" in refused(capsys, *SEGMENT, "--out", "a.nii.gz", code=130)
-    assert not Path("a.nii.gz").exists()
-
-
 def test_a_dicom_folder_is_one_image_and_its_series_can_be_named(folder, capsys):
     image = sitk.Cast(phantom(), sitk.sitkInt16)
     for number in range(image.GetDepth()):
@@ -389,53 +206,6 @@ def test_words_of_a_package_cannot_command_the_terminal(folder, capsys):
     assert "red" in printed and "\x1b[31m" not in printed
     assert "\x07" not in printed and "\x9b" not in printed
     assert "\x1b" not in refused(capsys, "packages", "show", "nobody\x1b[31m.distillseg")
-
-
-def test_evaluate_scores_a_package_on_all_cases_or_those_held_out(labelled, capsys):
-    evaluate = ("evaluate", "threshold.distillseg", "--data", "data", "--json", "-")
-    assert run(*evaluate, "--csv", "scores.csv") == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["cases_chosen"] == "all cases" and len(result["cases"]) == 4
-    dice = {(row["case"], row["structure"]): row["dice"] for row in result["cases"]}
-    bright = np.count_nonzero(expected_labels(phantom()) == 7)
-    assert dice["one", "Bright"] == 1
-    assert dice["two", "Bright"] == pytest.approx(2 * (bright - 1) / (2 * bright - 1))
-    assert Path("scores.csv").read_text().count("\n") == 5
-    provenance = {"dataset": "Phantoms", "held_out_cases": ["two"]}
-    write_tiny_package(Path("threshold.distillseg"), provenance=provenance)
-    assert run(*evaluate) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert {row["case"] for row in result["cases"]} == {"two"}
-    assert result["cases_chosen"] == "held out from training"
-    Path("list.txt").write_text("one\n")
-    assert run(*evaluate, "--cases", "list.txt") == 0
-    assert {row["case"] for row in json.loads(capsys.readouterr().out)["cases"]} == {"one"}
-    assert run(*evaluate, "--split", "2", "0", "0") == 0
-    assert len(json.loads(capsys.readouterr().out)["cases"]) == 2
-    Path("list.txt").write_text("three\n")
-    assert "'three'" in refused(capsys, *evaluate, "--cases", "list.txt")
-
-
-def test_evaluate_lists_a_case_that_fails_and_scores_the_others(labelled, capsys):
-    (labelled / "imagesTr" / "two.nii.gz").write_bytes(b"")
-    assert run("evaluate", "threshold.distillseg", "--data", "data") == 1
-    printed = capsys.readouterr()
-    assert "Failed: two:" in printed.out and "Bright" in printed.out
-    assert "1 of 2 cases could not be scored" in printed.err and printed.err.count("\n") == 1
-
-
-def test_evaluate_refuses_other_values_and_warns_of_other_names(labelled, capsys):
-    described = json.loads((labelled / "dataset.json").read_text())
-    evaluate = ("evaluate", "threshold.distillseg", "--data", "data")
-    described["labels"] = {"1": "Liver"}
-    (labelled / "dataset.json").write_text(json.dumps(described))
-    sentence = refused(capsys, *evaluate)
-    assert "1 (Liver)" in sentence and "same label values" in sentence
-    described["labels"] = {"3": "the middle", "7": "Liver"}  # the same values by chance
-    (labelled / "dataset.json").write_text(json.dumps(described))
-    assert run(*evaluate) == 0
-    warnings = capsys.readouterr().err
-    assert "'Bright' in the model and 'Liver'" in warnings and "the middle" not in warnings
 
 
 def test_demo_segments_the_sample_with_both_models(folder, capsys, monkeypatch):
