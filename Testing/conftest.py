@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("Testing.commands")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -7,6 +7,7 @@ import study as studies
 
 from DistillSegLib.records import from_dict
 
+DONE = sorted(path.name for path in studies.RESULTS.iterdir() if path.is_dir())
 SMALL = """
 name = "small"
 precision = "32-true"

@@ -67,6 +67,8 @@ def test_a_number_added_to_all_classes_of_a_voxel_counts_unless_centred():
     loss = centred(NOTHING, View(student), View(teacher)).item()
     moved = View(student + whole)
     assert centred(NOTHING, moved, View(teacher)).item() == pytest.approx(loss, rel=1e-4)
+    led = View(teacher + whole)
+    assert centred(NOTHING, View(student), led).item() == pytest.approx(loss, rel=1e-4)
     assert plain(NOTHING, moved, View(teacher)) > 2 * plain(NOTHING, View(student), View(teacher))
     undecided = logits([0.0, 1, 2], [0.0, 1, 2])
     assert centred(NOTHING, undecided, logits([7.0, 7, 7], [7.0, 7, 7])).item() == 0

@@ -17,10 +17,9 @@ from DistillSegLib.errors import RecipeError
 from DistillSegLib.records import from_dict
 from DistillSegLib.training.recipe import load_recipe
 from Testing.datasets import write_decathlon
-from Testing.training.small_study import ARMS, SMALL, plain
+from Testing.training.small_study import ARMS, DONE, SMALL, plain
 
 NAMES = sorted(path.stem for path in studies.HERE.glob("*.toml"))
-DONE = sorted(path.name for path in studies.RESULTS.iterdir())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -63,6 +63,9 @@ def test_an_nnunet_is_not_continued_with_other_settings(tmp_path):
     words = "begun with features 8, now 16; epochs 40, now 20; give the same, or another --out"
     with pytest.raises(SystemExit, match=words):
         train_nnunet.check_asked(tmp_path / "asked.json", asked | {"features": 16, "epochs": 20})
+    train_nnunet.check_asked(tmp_path / "asked.json", asked | {"bf16": False})
+    with pytest.raises(SystemExit, match="begun with bf16 False, now True"):
+        train_nnunet.check_asked(tmp_path / "asked.json", asked | {"bf16": True})
     with pytest.raises(SystemExit, match="whose settings are not known; give another --out"):
         train_nnunet.check_asked(tmp_path / "older" / "asked.json", asked)
 

@@ -13,9 +13,7 @@ from scipy.stats import wilcoxon
 
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.records import from_dict
-from Testing.training.small_study import ARMS, plain, result
-
-DONE = sorted(path.name for path in studies.RESULTS.iterdir())
+from Testing.training.small_study import ARMS, DONE, plain, result
 
 
 @pytest.mark.parametrize("name", DONE)
