@@ -47,7 +47,7 @@ class ChannelWise:
         if self.centred and self.taps:
             raise ValueError(
                 f"centred is for logits, whose mean over the classes says nothing, and taps are "
-                f"{list(self.taps)}; leave out one of both."
+                f"{list(self.taps)}; leave out one of the two."
             )
 
     def __call__(self, batch: Batch, student: View, teacher: View) -> Tensor:
