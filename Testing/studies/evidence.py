@@ -30,6 +30,7 @@ ORDER = (
     "lcov",
     "emkd",
     "ventricle-student",
+    "ventricle-lcov",
     "ct-mr",
 )  # then others
 # Columns of the short tables.
