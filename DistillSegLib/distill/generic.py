@@ -46,7 +46,7 @@ class ChannelWise:
         check_positive(temperature=self.temperature)
         if self.centred and self.taps:
             raise ValueError(
-                f"centred is for logits, whose mean over the classes says nothing, and taps are "
+                "centred is for logits, whose mean over the classes says nothing, and taps are "
                 f"{list(self.taps)}; leave out one of the two."
             )
 

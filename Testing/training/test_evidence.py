@@ -9,19 +9,9 @@ import pytest
 import study as studies
 import study_table
 
+from Testing.training.small_study import result
+
 FOLDER = Path(__file__).resolve().parents[1] / "studies"
-
-
-def run(arm: str, seed: int, *dice: float) -> dict:
-    """A kept result of cases a, b, … with one structure."""
-    cases = {chr(97 + n): {"Ball": [value, 2.0, value]} for n, value in enumerate(dice)}
-    form = {"arm": arm, "fold": 0, "seed": seed, "parameters": 1234, "labelled_cases": 6}
-    return form | {
-        "cpu_minutes": 1.5,
-        "machine": "a laptop",
-        "metrics": ["dice", "hd95_mm", "nsd"],
-        "cases": cases,
-    }
 
 
 @pytest.fixture
@@ -31,8 +21,8 @@ def published(tmp_path) -> Path:
     folder.mkdir(parents=True)
     found = {
         "few-labels": {
-            "none": [run("none", 0, 0.5, 0.6)],
-            "maps": [run("maps", 0, 0.7, 0.8)],
+            "none": [result("none", 0, 0.5, 0.6)],
+            "maps": [result("maps", 0, 0.7, 0.8)],
         },
         "methods": {},
     }
