@@ -47,7 +47,8 @@ MODEL = "model.onnx"
 SPREAD = 4  # times the difference of two engines in 8 bits, between two computers
 TOLERANCE = 1e-3  # of a check logit on another computer, relative to the largest one
 REAL_WINDOWS = 3
-PLACES = ("nnunet", "bundle", "stored", "weights")  # keys of a teacher that name a file or folder
+# Keys of a teacher that name a file or folder.
+PLACES = ("package", "nnunet", "bundle", "stored", "weights")
 
 
 @dataclass(frozen=True)

@@ -1,55 +1,86 @@
-"""What the student adopts from a teacher whose own plans decide the grid: an nnU-Net."""
+"""What the student adopts from a teacher that decides the grid: an nnU-Net, or a package."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from DistillSegLib.datasets import Dataset
 from DistillSegLib.errors import RecipeError
+from DistillSegLib.preprocessing import Preprocessing
 from DistillSegLib.training.foreign import Foreign
 from DistillSegLib.training.nnunet import Results, read_results
+from DistillSegLib.training.packaged import open_package
 from DistillSegLib.training.recipe import PlanConfig, Recipe
 from DistillSegLib.training.stored import Maps
 from DistillSegLib.training.teachers import TeacherConfig, maps_of
+from DistillSegLib.windows import per_axis
 
 
 def adopt(recipe: Recipe, dataset: Dataset) -> tuple[PlanConfig, dict[str, str], list[nn.Module]]:
-    """The recipe's plan with the spacing, intensities and orientation of its nnU-Net teachers.
+    """The recipe's plan with the spacing, intensities and orientation of such teachers.
 
     Returns:
         The plan's values; the reason of each that was adopted; modules without weights that know
         what the teachers' sizes must divide by.
 
     Raises:
-        RecipeError: the recipe, or another nnU-Net, asks for something else, or the images are
-            stored along different axes.
+        RecipeError: the recipe, or another such teacher, asks for something else, or the images
+            are stored along different axes.
     """
     config, reasons, limits = recipe.plan, {}, []
     for teacher in _guides(recipe):
-        if not teacher.nnunet:
+        if teacher.nnunet:
+            kind, seen = "nnU-Net", _of_nnunet(teacher, dataset)
+        elif teacher.package:
+            kind, seen = "package", _of_package(teacher)
+        else:
             continue
-        results = read_results(teacher.nnunet, teacher.folds, teacher.checkpoint)
-        theirs = {
-            "spacing_mm": results.spacing_mm,
-            "intensity": results.intensity,
-            "orientation": results.orientation or stored_orientation(dataset, results),
-        }
-        for key, value in theirs.items():
+        for key, value in seen.images.items():
             given = getattr(config, key)
             if given not in (None, value):
-                by = "another nnU-Net" if key in reasons else "the recipe"
+                by = "another teacher" if key in reasons else "the recipe"
                 raise RecipeError(
-                    f"{results.name} was trained with the {key} {value}, {by} gives {given}; leave "
+                    f"{seen.name} was trained with the {key} {value}, {by} gives {given}; leave "
                     f"plan.{key} out, and the student adopts the teacher's."
                 )
-            reasons[key] = "as the nnU-Net teacher was trained"
-        config = replace(config, **theirs)
-        limits.append(Foreign(results.name, nn.Identity(), steps=results.steps))
+            reasons[key] = f"as the {kind} that teaches was trained"
+        config = replace(config, **seen.images)
+        limits.append(Foreign(seen.name, nn.Identity(), steps=seen.steps))
     return config, reasons, limits
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a teacher sees.
+
+    Attributes:
+        images: keys of the plan -> their values.
+        steps: what a patch's voxels along z, y and x must divide by.
+    """
+
+    name: str
+    images: Mapping[str, Any]
+    steps: tuple[int, int, int]
+
+
+def _of_nnunet(teacher: TeacherConfig, dataset: Dataset) -> _Seen:
+    results = read_results(teacher.nnunet, teacher.folds, teacher.checkpoint)
+    orientation = results.orientation or stored_orientation(dataset, results)
+    images = {"spacing_mm": results.spacing_mm, "intensity": results.intensity}
+    return _Seen(results.name, images | {"orientation": orientation}, results.steps)
+
+
+def _of_package(teacher: TeacherConfig) -> _Seen:
+    manifest = open_package(teacher.package).manifest
+    images = {
+        each.name: getattr(manifest.preprocessing, each.name) for each in fields(Preprocessing)
+    }
+    return _Seen(f"The package '{manifest.name}'", images, per_axis(manifest.multiple))
 
 
 def stored_maps(recipe: Recipe) -> list[Maps]:

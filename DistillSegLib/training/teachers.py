@@ -1,4 +1,4 @@
-"""Teachers from elsewhere: a torch module, a MONAI bundle, an nnU-Net, or maps on disk.
+"""Teachers from elsewhere: a package, a torch module, a MONAI bundle, an nnU-Net, or stored maps.
 
 A recipe names one as a table with one source:
 
@@ -27,11 +27,13 @@ from DistillSegLib.records import nearest
 from DistillSegLib.training.bundle import bundle_teacher
 from DistillSegLib.training.foreign import Foreign, load_weights
 from DistillSegLib.training.nnunet import nnunet_teacher, read_results
+from DistillSegLib.training.packaged import packaged_teacher
 from DistillSegLib.training.stored import Maps, StoredTeacher
 
 OWN = "own"
 # source -> the keys that belong to it alone
 SOURCES: dict[str, tuple[str, ...]] = {
+    "package": (),
     "nnunet": ("folds", "checkpoint"),
     "bundle": (),
     "module": ("settings", "weights"),
@@ -44,6 +46,7 @@ class TeacherConfig:
     """Where a frozen role comes from; exactly one of the sources.
 
     Attributes:
+        package: a model package, by its file or by the id of a bundled or installed one.
         nnunet: results folder of nnU-Net v2, "…/nnUNetTrainer__nnUNetPlans__3d_fullres".
         folds: of that folder; the mean of several.
         checkpoint: of each fold.
@@ -56,9 +59,11 @@ class TeacherConfig:
         smoothing: share of each hard label that is spread over all classes.
         classes: which of the teacher's channels (of stored label maps: values) is our class k;
             empty: by name where it knows names, otherwise the same.
-        taps: tap name -> path of its sub-module, for terms that compare features.
+        taps: tap name -> path of its sub-module, for terms that compare features; those of a
+            package are known.
     """
 
+    package: str = ""
     nnunet: str = ""
     folds: tuple[int | str, ...] = (0,)
     checkpoint: str = "checkpoint_final.pth"
@@ -83,6 +88,8 @@ class TeacherConfig:
             for key in keys:
                 if source != given[0] and getattr(self, key) != plain[key]:
                     raise ValueError(f"'{key}' belongs to {source}, not to {given[0]}; remove it.")
+        if self.package and self.taps:
+            raise ValueError("the taps of a package have their names already; remove the taps.")
         if self.stored and self.taps:
             raise ValueError("stored maps have no features; remove the taps.")
         if not 0 <= self.smoothing < 1:
@@ -124,6 +131,8 @@ def build_teacher(
         )
     if config.stored:
         return StoredTeacher(config.stored)
+    if config.package:
+        return packaged_teacher(config.package, config.classes, channels, labels, preprocessing)
     if config.nnunet:
         results = read_results(config.nnunet, config.folds, config.checkpoint)
         return nnunet_teacher(results, config.classes, config.taps, channels, labels, preprocessing)

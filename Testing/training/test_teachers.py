@@ -129,6 +129,7 @@ def logits(net: nn.Module, image: torch.Tensor) -> torch.Tensor:
         ({"module": "a:b", "folds": [1]}, "'folds' belongs to nnunet, not to module"),
         ({"bundle": "a", "settings": {"x": 1}}, "'settings' belongs to module"),
         ({"stored": "a", "taps": {"encoder/1": "x"}}, "no features"),
+        ({"package": "a", "taps": {"encoder/1": "x"}}, "have their names already"),
         ({"stored": "a", "smoothing": 1.0}, "smoothing is 1.0"),
         ({"bundle": "a", "classes": [0, 1, 1]}, "different numbers"),
         ({"nnunet": "a", "folds": []}, "folds is empty"),
