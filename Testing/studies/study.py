@@ -31,6 +31,7 @@ from DistillSegLib.benchmark.hardware import processor
 from DistillSegLib.commands.train import read_domains
 from DistillSegLib.errors import DistillSegError, RecipeError
 from DistillSegLib.files import write_text
+from DistillSegLib.package import load_package
 from DistillSegLib.places import recipes
 from DistillSegLib.records import from_dict
 
@@ -76,14 +77,21 @@ class Guide:
     """A network that arms learn from: a stage of another recipe, trained once for each fold.
 
     Attributes:
+        package: a bundled model that was trained on the fold, in place of a recipe's stage.
         stored: whether its answers are stored once, by `store_maps.py`, and the network stays away.
     """
 
-    recipe: str
-    stage: str
-    role: str
+    recipe: str = ""
+    stage: str = ""
+    role: str = ""
     set: tuple[str, ...] = ()
+    package: str = ""
     stored: bool = False
+
+    def __post_init__(self) -> None:
+        trained = (self.recipe, self.stage, self.role)
+        if all(trained) == bool(self.package) or any((*trained, *self.set)) == bool(self.package):
+            raise ValueError("a guide is a recipe's stage and role, or a package.")
 
 
 @dataclass(frozen=True)
@@ -189,8 +197,8 @@ def words_of(data: Data) -> list[str]:
 def folder_of(study: Study, name: str, fold: int, work: Path) -> Path:
     """The run of a guide; guides that are stages of one recipe share it."""
     guide = study.guides[name]
-    form = (guide.recipe, guide.set)
-    first = next(n for n, other in study.guides.items() if (other.recipe, other.set) == form)
+    form = (guide.recipe, guide.package, guide.set)
+    first = next(n for n, g in study.guides.items() if (g.recipe, g.package, g.set) == form)
     return work / f"{first}-f{fold}"
 
 
@@ -199,6 +207,14 @@ def check_guide(study: Study, name: str, fold: int, folder: Path) -> None:
 
     Its cache is trained from: another study's guide would bring the wrong patients with it.
     """
+    guide = study.guides[name]
+    if guide.package:
+        split = load_package(guide.package).manifest.provenance["split"]
+        if split["fold"] != fold:
+            raise RecipeError(
+                f"the package '{guide.package}' was trained on fold {split['fold']}, and the study "
+                f"'{study.name}' asks it to teach fold {fold}, of which it has seen the answers."
+            )
     path = folder / "recipe.json"
     if not path.is_file():
         return
@@ -221,7 +237,7 @@ def train_guides(
     for name, guide in study.guides.items():
         folder = folders[name] = folder_of(study, name, fold, work)
         check_guide(study, name, fold, folder)
-        if not (folder / guide.stage / f"{guide.role}.pt").is_file():
+        if guide.recipe and not (folder / guide.stage / f"{guide.role}.pt").is_file():
             sets = [f"split.fold={fold}", *extra, *guide.set]
             options = ["--data", *words_of(data), "--out", folder, "--resume", "--set", *sets]
             command("train", recipe_path(guide.recipe), *options)
@@ -233,8 +249,9 @@ def train_guides(
 def store_maps(guide: Guide, folder: Path, data: Data) -> None:
     """What a guide says of the cases it was trained on; those that are there already stay."""
     (word,) = words_of(data)
-    words = [folder, "--stage", guide.stage, "--role", guide.role, "--data", word]
-    script("store_maps.py", *words, "--out", folder / "maps")
+    source = [folder, "--stage", guide.stage, "--role", guide.role]
+    words = [guide.package] if guide.package else source
+    script("store_maps.py", *words, "--data", word, "--out", folder / "maps")
 
 
 def train(study: Study, run: Run, data: Data, out: Path, work: Path, extra: Sequence[str]) -> None:
@@ -256,10 +273,12 @@ def train(study: Study, run: Run, data: Data, out: Path, work: Path, extra: Sequ
 
 
 def teacher_of(study: Study, name: str, folder: Path) -> str:
-    """A guide as a recipe names it: its checkpoint, or the folder of its stored maps."""
+    """A guide as a recipe names it: its checkpoint, a package, or the folder of its stored maps."""
     guide = study.guides[name]
     if guide.stored:
         return f"{{stored='{folder / 'maps'}'}}"
+    if guide.package:
+        return f"{{package='{guide.package}'}}"
     return str(folder / guide.stage / f"{guide.role}.pt")
 
 

@@ -14,6 +14,9 @@ import study_table
 
 from DistillSegLib.datasets import read_dataset
 from DistillSegLib.errors import RecipeError
+from DistillSegLib.inference import Segmenter
+from DistillSegLib.package import load_package
+from DistillSegLib.places import resources
 from DistillSegLib.records import from_dict
 from DistillSegLib.training.recipe import load_recipe
 from Testing.datasets import write_decathlon
@@ -40,6 +43,11 @@ def test_every_arm_of_every_study_makes_a_recipe(name):
                 link.build()
     assert len(rates) == 1, "arms that learn at different rates are no comparison"
     for guide in study.guides.values():
+        if guide.package:
+            manifest = load_package(guide.package).manifest
+            assert set(study.folds) == {manifest.provenance["split"]["fold"]}
+            structures.add(tuple(label.name for label in manifest.labels))
+            continue
         recipe = load_recipe(studies.recipe_path(guide.recipe), guide.set)
         (stage,) = (stage for stage in recipe.stages if stage.name == guide.stage)
         assert guide.role in stage.trained
@@ -70,6 +78,28 @@ def test_a_guide_does_not_teach_data_sets_apart(small):
     arms = [ARMS[0] | {"apart": True}, ARMS[1]]
     with pytest.raises(RecipeError, match="a guide knows one only"):
         from_dict(studies.Study, plain(small) | {"arms": arms})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"package": "hippocampus-tiny"}, {"recipe": ""}, {"role": ""}, {"recipe": "", "set": []}],
+)
+def test_a_guide_is_a_stage_or_a_package(small, change):
+    guide = vars(small.guides["teacher"]) | change
+    with pytest.raises(RecipeError, match="a recipe's stage and role, or a package"):
+        from_dict(studies.Study, plain(small) | {"guides": {"teacher": guide}})
+
+
+def test_a_package_does_not_teach_a_fold_whose_answers_it_has_seen(small, tmp_path):
+    guides = {"teacher": {"package": "hippocampus-reference"}}
+    study = from_dict(studies.Study, plain(small) | {"guides": guides})
+    folders = studies.train_guides(study, 0, {"": tmp_path}, tmp_path, [])  # trains nothing
+    word = studies.teacher_of(study, "teacher", folders["teacher"])
+    assert word == "{package='hippocampus-reference'}"
+    with pytest.raises(
+        RecipeError, match="trained on fold 0, and the study 'small' asks it to tea"
+    ):
+        studies.train_guides(study, 1, {"": tmp_path}, tmp_path, [])
 
 
 def test_a_study_runs_stops_and_goes_on(small, tmp_path):
@@ -111,6 +141,35 @@ def test_what_a_guide_says_may_be_stored_once(small, tmp_path):
     before = files[0].stat().st_mtime_ns
     studies.store_maps(study.guides["teacher"], work / "teacher-f0", {"": data})
     assert files[0].stat().st_mtime_ns == before
+
+
+def test_what_a_package_says_may_be_stored_too(tmp_path):
+    """The maps are the package's answers to the cases that it was trained on, and to no others."""
+    package = load_package("hippocampus-tiny")
+    cases = package.manifest.provenance["training_cases"][0], "a stranger"
+    sample = sitk.ReadImage(str(resources() / "Samples" / "hippocampus-mean.nii.gz"))
+    expected = Segmenter(package).segment(sample).image
+    for case in cases:
+        for folder, image in {"imagesTr": sample, "labelsTr": expected}.items():
+            (tmp_path / folder).mkdir(exist_ok=True)
+            sitk.WriteImage(image, str(tmp_path / folder / f"{case}.nii.gz"))
+    described = {
+        "name": "Samples",
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "Front", "2": "Back"},
+        "training": [
+            {"image": f"imagesTr/{case}.nii.gz", "label": f"labelsTr/{case}.nii.gz"}
+            for case in cases
+        ],
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    guide = studies.Guide(package="hippocampus-tiny", stored=True)
+    studies.store_maps(guide, tmp_path, {"": tmp_path})
+    (file,) = (tmp_path / "maps").iterdir()
+    assert file.stem == cases[0]
+    found = np.load(file).astype(np.float32).argmax(axis=0)
+    assert (found == sitk.GetArrayFromImage(expected)).mean() > 0.999
+    assert len(np.unique(found)) == 3
 
 
 def test_an_arm_of_another_recipe_costs_all_its_stages(small, tmp_path):
