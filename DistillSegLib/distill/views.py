@@ -103,9 +103,8 @@ class Tapped(nn.Module):
         paths = getattr(net, "taps", {}) if paths is None else paths
         for name in wanted:
             if name not in paths:
-                raise ValueError(
-                    f"{type(net).__name__} has no tap '{name}'; {nearest(name, paths)}"
-                )
+                called = getattr(net, "name", type(net).__name__)
+                raise ValueError(f"{called} has no tap '{name}'; {nearest(name, paths)}")
             net.get_submodule(paths[name]).register_forward_hook(self._hook(name))
 
     def _hook(self, name: str):

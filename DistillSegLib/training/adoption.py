@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from DistillSegLib.preprocessing import Preprocessing
 from DistillSegLib.training.foreign import Foreign
 from DistillSegLib.training.nnunet import Results, read_results
 from DistillSegLib.training.packaged import open_package
-from DistillSegLib.training.recipe import PlanConfig, Recipe
+from DistillSegLib.training.recipe import PlanConfig, Recipe, teachers
 from DistillSegLib.training.stored import Maps
 from DistillSegLib.training.teachers import TeacherConfig, maps_of
 from DistillSegLib.windows import per_axis
@@ -33,11 +33,11 @@ def adopt(recipe: Recipe, dataset: Dataset) -> tuple[PlanConfig, dict[str, str],
             are stored along different axes.
     """
     config, reasons, limits = recipe.plan, {}, []
-    for teacher in _guides(recipe):
+    for teacher in teachers(recipe):
         if teacher.nnunet:
-            kind, seen = "nnU-Net", _of_nnunet(teacher, dataset)
+            seen = _of_nnunet(teacher, dataset)
         elif teacher.package:
-            kind, seen = "package", _of_package(teacher)
+            seen = _of_package(teacher)
         else:
             continue
         for key, value in seen.images.items():
@@ -48,9 +48,9 @@ def adopt(recipe: Recipe, dataset: Dataset) -> tuple[PlanConfig, dict[str, str],
                     f"{seen.name} was trained with the {key} {value}, {by} gives {given}; leave "
                     f"plan.{key} out, and the student adopts the teacher's."
                 )
-            reasons[key] = f"as the {kind} that teaches was trained"
+            reasons[key] = f"as {seen.short} was trained, which teaches"
         config = replace(config, **seen.images)
-        limits.append(Foreign(seen.name, nn.Identity(), steps=seen.steps))
+        limits.append(Foreign(seen.name, nn.Identity(), steps=seen.steps, minimum=seen.minimum))
     return config, reasons, limits
 
 
@@ -59,20 +59,25 @@ class _Seen:
     """What a teacher sees.
 
     Attributes:
+        name: how messages call it; short: how the plan's reasons do.
         images: keys of the plan -> their values.
         steps: what a patch's voxels along z, y and x must divide by.
+        minimum: the fewest voxels along these; None: `steps`.
     """
 
     name: str
+    short: str
     images: Mapping[str, Any]
     steps: tuple[int, int, int]
+    minimum: tuple[int, int, int] | None = None
 
 
 def _of_nnunet(teacher: TeacherConfig, dataset: Dataset) -> _Seen:
     results = read_results(teacher.nnunet, teacher.folds, teacher.checkpoint)
     orientation = results.orientation or stored_orientation(dataset, results)
     images = {"spacing_mm": results.spacing_mm, "intensity": results.intensity}
-    return _Seen(results.name, images | {"orientation": orientation}, results.steps)
+    images["orientation"] = orientation
+    return _Seen(results.name, "the nnU-Net", images, results.steps)
 
 
 def _of_package(teacher: TeacherConfig) -> _Seen:
@@ -80,7 +85,8 @@ def _of_package(teacher: TeacherConfig) -> _Seen:
     images = {
         each.name: getattr(manifest.preprocessing, each.name) for each in fields(Preprocessing)
     }
-    return _Seen(f"The package '{manifest.name}'", images, per_axis(manifest.multiple))
+    steps, minimum = per_axis(manifest.multiple), per_axis(manifest.minimum)
+    return _Seen(f"The package '{manifest.name}'", manifest.name, images, steps, minimum)
 
 
 def stored_maps(recipe: Recipe) -> list[Maps]:
@@ -120,8 +126,3 @@ def stored_orientation(dataset: Dataset, results: Results) -> str:
             "along the same, or let the nnU-Net predict and give the folder as stored."
         )
     return next(iter(found))
-
-
-def _guides(recipe: Recipe) -> Sequence[TeacherConfig]:
-    frozen = [guide for stage in recipe.stages for guide in stage.frozen.values()]
-    return [guide for guide in frozen if isinstance(guide, TeacherConfig)]

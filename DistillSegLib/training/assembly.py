@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -59,7 +59,10 @@ def rehearse(
         if name in made:
             return build_network(made[name], channels, labels.classes)
         if not name.endswith(".pt"):
-            raise RecipeError(f"no earlier stage makes '{name}'; {nearest(name, made)}")
+            raise RecipeError(
+                f"no earlier stage makes '{name}'; {nearest(name, made)} A teacher from elsewhere "
+                f"is a table, such as {{ package = '{name}' }}."
+            )
         with torch.device("cpu"):
             return _from_elsewhere(Path(name), channels, labels, preprocessing).to("meta")
 
@@ -136,10 +139,22 @@ def guide_network(
     return load_network(finished.get(name, Path(name)))[0]
 
 
-def notes(distillation: Distillation) -> list[str]:
-    """What could not be checked of the guides from elsewhere."""
+def notes(distillation: Distillation, held_out: Collection[str] = ()) -> list[str]:
+    """What could not be checked of the guides from elsewhere, and what these have seen already.
+
+    Args:
+        held_out: cases that students are judged by.
+    """
     guides = [getattr(guide, "net", guide) for guide in distillation.frozen.values()]
-    return [note for guide in guides for note in getattr(guide, "notes", ())]
+    said = [note for guide in guides for note in getattr(guide, "notes", ())]
+    for guide in guides:
+        if seen := sorted(set(held_out) & getattr(guide, "cases", frozenset())):
+            said.append(
+                f"{guide.name} was trained on {len(seen)} of the {len(held_out)} held-out cases "
+                f"(the first is '{seen[0]}'), so that scores on these flatter its students; split "
+                "the data set as its training did."
+            )
+    return said
 
 
 def _from_elsewhere(

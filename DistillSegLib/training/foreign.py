@@ -7,7 +7,7 @@ said in words.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -34,6 +34,8 @@ class Foreign(nn.Module):
         flipped: those of its axes that run against ours.
         slicewise: it takes slices (B*n, C, h, w) across its first axis.
         steps: what a patch's voxels along z, y and x must divide by.
+        minimum: the fewest voxels along these; None: `steps`.
+        cases: that it was trained on, as far as it is known.
         notes: what could not be checked, for the rehearsal.
     """
 
@@ -48,11 +50,14 @@ class Foreign(nn.Module):
         flipped: Sequence[int] = (),
         slicewise: bool = False,
         steps: tuple[int, int, int] = (1, 1, 1),
+        minimum: tuple[int, int, int] | None = None,
+        cases: Collection[str] = (),
         notes: Sequence[str] = (),
     ):
         super().__init__()
         self.name, self.net, self.notes, self.steps = name, net, tuple(notes), steps
-        self.multiple = steps
+        self.multiple, self.minimum = steps, minimum or steps
+        self.cases = frozenset(cases)
         self.classes, self.slicewise = list(classes), slicewise
         self._to = [0, 1, *(2 + axis for axis in axes)]
         self._back = [self._to.index(axis) for axis in range(5)]

@@ -7,7 +7,9 @@ Only batch norms are gone: the export folds each into the convolution before it,
 
 so the rebuilt convolution has W', and its norm does nothing but add b' (gamma 1, mean 0, var
 1 - eps). Logits and features are then the package's own, which its check window proves before the
-network teaches anyone. Side heads, which an export leaves out, are no taps here.
+network teaches anyone. Side heads, which an export leaves out, are no taps here. The slopes of
+PReLU and the weights of group norms lie in the file in another form, so that `enet` and
+`residual_unet` are refused.
 """
 
 from __future__ import annotations
@@ -16,16 +18,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from DistillSegLib.errors import PackageError, RecipeError
 from DistillSegLib.labels import LabelTable
-from DistillSegLib.manifest import Manifest
+from DistillSegLib.manifest import Manifest, Variant
 from DistillSegLib.networks import NetworkConfig, build_network, count_parameters
 from DistillSegLib.package import ModelPackage, load_package
 from DistillSegLib.preprocessing import Preprocessing
@@ -51,7 +51,7 @@ def packaged_teacher(
     labels: LabelTable,
     preprocessing: Preprocessing | None = None,
 ) -> Foreign:
-    """The package's network as a frozen role, with all its taps.
+    """The package's network as a frozen role, with the taps of its network but for side heads.
 
     Args:
         classes: which of its channels is our class k; by the structures' names where empty.
@@ -69,13 +69,16 @@ def packaged_teacher(
         )
     if preprocessing:
         check_images(manifest, preprocessing, what)
-    net, taps = rebuild(package, what)
+    net, taps = rebuild(package)
+    cases = manifest.provenance.get("training_cases", ())
     return Foreign(
         what,
         net,
         classes=classes or _order(manifest, labels, what),
         paths=taps,
         steps=per_axis(manifest.multiple),
+        minimum=per_axis(manifest.minimum),
+        cases=cases if isinstance(cases, Sequence) else (),
     )
 
 
@@ -91,30 +94,42 @@ def check_images(manifest: Manifest, preprocessing: Preprocessing, what: str) ->
             )
 
 
-def rebuild(package: ModelPackage, what: str) -> tuple[nn.Module, dict[str, str]]:
+def rebuild(package: ModelPackage) -> tuple[nn.Module, dict[str, str]]:
     """The network of a package in evaluation mode, and its taps with the paths of their modules.
 
     Raises:
         RecipeError: none of the recipe's networks gives, with these weights, the check's logits.
     """
-    variant = package.variant()
-    model = onnx.load_model_from_string(package.model_bytes(variant))
-    held = {
-        each.name: torch.tensor(numpy_helper.to_array(each)) for each in model.graph.initializer
-    }
-    tolerance = variant.tolerance or package.manifest.tolerance
-    window, logits = map(torch.tensor, package.check_window(variant))
-    for net in _candidates(package.manifest, what):
-        if count_parameters(net) != variant.parameters:
+    what, variant = f"The package '{package.manifest.name}'", package.variant()
+    held = _weights(package, variant, what)
+    window, logits = _check(package, variant)
+    for config in _configs(package.manifest, what):
+        with torch.device("meta"):  # what a damaged recipe asks for may be larger than the memory
+            if count_parameters(_built(config, package.manifest, what)) != variant.parameters:
+                continue
+        net = _built(config, package.manifest, what).eval()
+        side = tuple(f"{path}." for tap, path in net.taps.items() if _beside(tap))
+        try:
+            absent = fill_folded(net, held, window)
+            with torch.inference_mode():
+                found = net.coarse(window) if variant.stride > 1 else net(window)
+        except (AttributeError, RuntimeError):  # it takes other sizes, or has no coarse logits
             continue
-        absent = fill_folded(net, held, window)
-        if _gives(net, window, logits, variant.stride > 1, tolerance):
-            gone = tuple(f"{name.rpartition('.')[0]}." for name in absent)
-            return net, {t: p for t, p in net.taps.items() if not f"{p}.".startswith(gone)}
+        same = found.shape == logits.shape and bool(
+            (found - logits).abs().max() <= (variant.tolerance or package.manifest.tolerance)
+        )
+        if same and all(name.startswith(side) for name in absent):
+            return net, {tap: path for tap, path in net.taps.items() if not _beside(tap)}
     raise RecipeError(
         f"{what} holds a network that cannot be rebuilt in torch: none that its recipe names gives "
         "its logits with its weights. Let it segment the images and give the folder as stored."
     )
+
+
+def _beside(tap: str) -> bool:
+    """Whether a tap is a side head: "logits/1" …, or "regions/1" … of regions that nest."""
+    kind, _, number = tap.partition("/")
+    return kind == "logits" or (kind == "regions" and number != "0")
 
 
 def fill_folded(net: nn.Module, held: Mapping[str, Tensor], image: Tensor) -> list[str]:
@@ -172,33 +187,64 @@ def _folded(net: nn.Module, image: Tensor) -> dict[str, str]:
             hooks.append(module.register_forward_hook(partial(heard, name)))
         elif isinstance(module, _BatchNorm):
             hooks.append(module.register_forward_pre_hook(partial(seen, name)))
-    with torch.inference_mode():
-        net(image)
-    for hook in hooks:
-        hook.remove()
+    try:
+        with torch.inference_mode():
+            net(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
     return found
 
 
-def _candidates(manifest: Manifest, what: str) -> Iterator[nn.Module]:
-    """The networks of the recipe's stages, the last one first."""
-    for stage in reversed(manifest.recipe.get("stages", ())):
-        for plain in stage.get("trained", {}).values():
+def _weights(package: ModelPackage, variant: Variant, what: str) -> dict[str, Tensor]:
+    """What the ONNX file holds by name; nothing that lies in other files is read."""
+    import onnx  # only here: training without such a teacher goes on where it is not installed
+    from onnx import numpy_helper
+    from onnx.external_data_helper import uses_external_data
+
+    try:
+        model = onnx.load_model_from_string(package.model_bytes(variant))
+        stored = [each for each in model.graph.initializer if not uses_external_data(each)]
+        return {each.name: torch.tensor(numpy_helper.to_array(each)) for each in stored}
+    except Exception as problem:  # protobuf, onnx, numpy and torch raise many kinds
+        raise RecipeError(
+            f"{what} holds a model that cannot be read ({type(problem).__name__}); copy or "
+            "download the package again."
+        ) from problem
+
+
+def _check(package: ModelPackage, variant: Variant) -> tuple[Tensor, Tensor]:
+    """The package's window, and the logits that it gives for it."""
+    try:
+        window, logits = package.check_window(variant)
+    except PackageError as problem:
+        raise RecipeError(str(problem)) from problem
+    return torch.tensor(window), torch.tensor(logits)
+
+
+def _configs(manifest: Manifest, what: str) -> Iterator[NetworkConfig]:
+    """The networks that the recipe's stages train, the last one first."""
+    stages = manifest.recipe.get("stages", ())
+    for stage in reversed(stages if isinstance(stages, Sequence) else ()):
+        trained = stage.get("trained") if isinstance(stage, Mapping) else None
+        for plain in trained.values() if isinstance(trained, Mapping) else ():
             try:
-                config = from_dict(NetworkConfig, plain)
-                net = build_network(config, len(manifest.channels), manifest.labels.classes)
+                yield from_dict(NetworkConfig, plain)
             except (RecipeError, TypeError) as problem:
-                raise RecipeError(
-                    f"{what} names a network that this DistillSeg does not know: {problem}"
-                ) from problem
-            domain = manifest.provenance.get("domain", "")
-            yield (net.specialise(domain) if config.domains else net).eval()
+                raise _unknown(what, problem) from problem
 
 
-def _gives(net: nn.Module, window: Tensor, logits: Tensor, coarse: bool, tolerance: float) -> bool:
-    """Whether the network answers to the window with these logits."""
-    with torch.inference_mode():
-        found = net.coarse(window) if coarse else net(window)
-    return found.shape == logits.shape and bool((found - logits).abs().max() <= tolerance)
+def _built(config: NetworkConfig, manifest: Manifest, what: str) -> nn.Module:
+    """The network with fresh weights; of several domains that of the package's."""
+    try:
+        net = build_network(config, len(manifest.channels), manifest.labels.classes)
+        return net.specialise(manifest.provenance.get("domain", "")) if config.domains else net
+    except (RecipeError, ValueError) as problem:
+        raise _unknown(what, problem) from problem
+
+
+def _unknown(what: str, problem: Exception) -> RecipeError:
+    return RecipeError(f"{what} names a network that this DistillSeg does not know: {problem}")
 
 
 def _order(manifest: Manifest, labels: LabelTable, what: str) -> tuple[int, ...]:

@@ -262,6 +262,12 @@ class Recipe:
             )
 
 
+def teachers(recipe: Recipe) -> list[TeacherConfig]:
+    """All teachers from elsewhere that a recipe's stages name."""
+    frozen = [guide for stage in recipe.stages for guide in stage.frozen.values()]
+    return [guide for guide in frozen if isinstance(guide, TeacherConfig)]
+
+
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe by the name of a bundled one or by path, with "key=value" overrides.
 

@@ -240,7 +240,9 @@ def _stage(run: Run, stage: Stage, seed: int, finished: Mapping[str, Path]) -> N
     moments = begin(stage, distillation.trained, partial(ended, finished=finished), seed)
     with memory_in_words(stage.name, plan.batch):
         text = _rehearsal(run, stage, distillation)
-        run.watch(Event("rehearsal", stage.name, text="\n".join([text, *notes(distillation)])))
+        held_out = [case for cache in run.caches.values() for case in cache.held_out]
+        said = "\n".join([text, *notes(distillation, held_out)])
+        run.watch(Event("rehearsal", stage.name, text=said))
         _train(run, stage, distillation, moments)
 
 

@@ -16,7 +16,7 @@ from DistillSegLib.labels import LabelTable
 from DistillSegLib.records import to_dict
 from DistillSegLib.training.checkpoints import load
 from DistillSegLib.training.plan import Fingerprint, Plan, make_plan
-from DistillSegLib.training.recipe import PlanConfig, Recipe
+from DistillSegLib.training.recipe import PlanConfig, Recipe, teachers
 
 SHARED = ("spacing_mm", "orientation", "window", "batch")  # of a plan; intensities are each its own
 
@@ -68,11 +68,20 @@ def check_domains(recipe: Recipe, data: Mapping[str, Path]) -> tuple[str, ...]:
 def check_guides(
     recipe: Recipe, domains: Sequence[str], plans: Mapping[str, Plan] | None = None
 ) -> None:
-    """RecipeError unless checkpoints that the recipe starts from or learns from fit all domains.
+    """RecipeError unless what the recipe starts from or learns from fits all its domains.
+
+    A package and an nnU-Net know one data set's images, and are refused where there are several.
 
     Args:
         plans: of each domain, once they are made; a guide must have seen such images of each.
     """
+    for teacher in teachers(recipe) if domains else ():
+        if single := teacher.package or teacher.nnunet:
+            raise RecipeError(
+                f"'{single}' was trained on images of one kind, the recipe's domains are "
+                f"{_listed(domains)}; let it segment the images of its kind and give the folder as "
+                "stored, or train on each data set by itself."
+            )
     for path in checkpoints_of(recipe):
         data = load(path)
         theirs = data.get("domains", {})

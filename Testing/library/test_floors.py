@@ -68,7 +68,7 @@ OPTIONAL = {
     "tensorboard": {"training"},
     "tomllib": TORCH_FLOORS | {"commands"},
     "tomli": TORCH_FLOORS | {"commands"},
-    "onnx": {"export", "training"},  # training reads the packages that teach
+    "onnx": {"export", "training"},  # training: only where a package teaches
     "onnxscript": {"export"},
     "nncf": {"export"},
     "nnunetv2": {"training", "benchmark"},

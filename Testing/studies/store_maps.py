@@ -61,7 +61,7 @@ def of_package(name: str) -> Trained:
     """The network of a model package."""
     package = open_package(name)
     manifest = package.manifest
-    net, _ = rebuild(package, f"The package '{name}'")
+    net, _ = rebuild(package)
     cases = frozenset(manifest.provenance["training_cases"])
     return Trained(net, manifest.preprocessing, manifest.window, cases)
 

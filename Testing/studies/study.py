@@ -34,6 +34,7 @@ from DistillSegLib.files import write_text
 from DistillSegLib.package import load_package
 from DistillSegLib.places import recipes
 from DistillSegLib.records import from_dict
+from DistillSegLib.training.recipe import load_recipe
 
 try:
     import tomllib
@@ -197,8 +198,10 @@ def words_of(data: Data) -> list[str]:
 def folder_of(study: Study, name: str, fold: int, work: Path) -> Path:
     """The run of a guide; guides that are stages of one recipe share it."""
     guide = study.guides[name]
-    form = (guide.recipe, guide.package, guide.set)
-    first = next(n for n, g in study.guides.items() if (g.recipe, g.package, g.set) == form)
+    if guide.package:  # by id and version, lest another model's maps are taken for its
+        return work / f"{load_package(guide.package).manifest.name}-f{fold}"
+    form = (guide.recipe, guide.set)
+    first = next(n for n, other in study.guides.items() if (other.recipe, other.set) == form)
     return work / f"{first}-f{fold}"
 
 
@@ -209,12 +212,8 @@ def check_guide(study: Study, name: str, fold: int, folder: Path) -> None:
     """
     guide = study.guides[name]
     if guide.package:
-        split = load_package(guide.package).manifest.provenance["split"]
-        if split["fold"] != fold:
-            raise RecipeError(
-                f"the package '{guide.package}' was trained on fold {split['fold']}, and the study "
-                f"'{study.name}' asks it to teach fold {fold}, of which it has seen the answers."
-            )
+        check_package(study, guide.package, fold)
+        return
     path = folder / "recipe.json"
     if not path.is_file():
         return
@@ -226,6 +225,19 @@ def check_guide(study: Study, name: str, fold: int, folder: Path) -> None:
         raise RecipeError(
             f"'{folder}' holds the recipe '{found[0]}', fold {found[1]}; the guide '{name}' of the "
             f"study '{study.name}' is of '{wanted[0]}', fold {wanted[1]}. Give another --work."
+        )
+
+
+def check_package(study: Study, name: str, fold: int) -> None:
+    """RecipeError unless a package was trained on the fold: otherwise it has seen the answers."""
+    recipe = load_recipe(recipe_path(study.recipe), [f"split.fold={fold}"])
+    provenance = load_package(name).manifest.provenance
+    wanted = {key: getattr(recipe.split, key) for key in ("folds", "fold", "seed")}
+    found = {key: provenance.get("split", {}).get(key) for key in wanted}
+    if found != wanted:
+        raise RecipeError(
+            f"the package '{name}' was trained on the split {found}, and the study '{study.name}' "
+            f"asks it to teach {wanted}, of which it may have seen the answers; take another guide."
         )
 
 

@@ -230,7 +230,7 @@ def test_a_student_adopts_the_plans_and_goes_on_without_its_teacher(ct, tmp_path
     assert intensity["clip"] == [measured["percentile_00_5"], measured["percentile_99_5"]]
     assert (intensity["mean"], intensity["std"]) == (measured["mean"], measured["std"])
     for key in ("spacing_mm", "intensity", "orientation"):
-        assert plan["reasons"][key] == "as the nnU-Net that teaches was trained"
+        assert plan["reasons"][key] == "as the nnU-Net was trained, which teaches"
     texts = {event.kind: event.text for event in events}
     assert "could not be checked" in texts["rehearsal"]
     shutil.move(ct, tmp_path / "away")  # from here on nobody needs it

@@ -92,13 +92,13 @@ def test_a_guide_is_a_stage_or_a_package(small, change):
 
 def test_a_package_does_not_teach_a_fold_whose_answers_it_has_seen(small, tmp_path):
     guides = {"teacher": {"package": "hippocampus-reference"}}
-    study = from_dict(studies.Study, plain(small) | {"guides": guides})
+    form = plain(small) | {"guides": guides, "recipe": "recipes/tiny-long.toml"}
+    study = from_dict(studies.Study, form)
     folders = studies.train_guides(study, 0, {"": tmp_path}, tmp_path, [])  # trains nothing
     word = studies.teacher_of(study, "teacher", folders["teacher"])
     assert word == "{package='hippocampus-reference'}"
-    with pytest.raises(
-        RecipeError, match="trained on fold 0, and the study 'small' asks it to tea"
-    ):
+    assert folders["teacher"].name == "hippocampus-reference-1.0.0-f0"
+    with pytest.raises(RecipeError, match=r"'fold': 0, .* 'small' asks it to teach .*'fold': 1,"):
         studies.train_guides(study, 1, {"": tmp_path}, tmp_path, [])
 
 
