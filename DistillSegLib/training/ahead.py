@@ -14,6 +14,9 @@ POLL_SECONDS = 0.1
 class Ahead(Generic[Item]):
     """An iterator that is a few items ahead of whoever asks; errors come where the item would.
 
+    The thread ends with its owner, with `close`, or with the program, which waits for it: a thread
+    that Python cuts off within torch takes the whole process down with it (SIGABRT).
+
     Args:
         items: used by the thread alone from now on.
         depth: how many items may wait.
@@ -22,9 +25,7 @@ class Ahead(Generic[Item]):
     def __init__(self, items: Iterator[Item], depth: int = 2):
         self._came: Queue[tuple[Item | None, BaseException | None]] = Queue(depth)
         self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=_fetch, args=(items, self._came, self._stop), daemon=True
-        )
+        self._thread = threading.Thread(target=_fetch, args=(items, self._came, self._stop))
         self._thread.start()
 
     def __iter__(self) -> Iterator[Item]:
@@ -58,7 +59,7 @@ def _fetch(items: Iterator[Item], came: Queue, stop: threading.Event) -> None:
 
 
 def _put(came: Queue, entry: tuple, stop: threading.Event) -> bool:
-    while not stop.is_set():
+    while not stop.is_set() and threading.main_thread().is_alive():
         try:
             came.put(entry, timeout=POLL_SECONDS)
             return True

@@ -78,6 +78,11 @@ class PairedLoader:
         for batches in zip(*parts, strict=True):
             yield _together(batches)
 
+    def close(self) -> None:
+        """Fetch nothing more ahead; another epoch begins anew."""
+        for loader in self.loaders:
+            loader.close()
+
     def _repeated(self, loader: PatchLoader, number: int) -> Iterator[Batch]:
         """As many batches as an epoch has: passes of the loader, none of them twice in a run."""
         passes = self._passes(loader)

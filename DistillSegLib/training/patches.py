@@ -90,8 +90,7 @@ class PatchLoader:
         that its first step need not wait; asked for another one, they begin anew.
         """
         if number != self.next:
-            if isinstance(self.stream, Ahead):
-                self.stream.close()
+            self.close()
             self.batches.first = number
             self.stream = iter(self.loader)
             if self.loader.num_workers:
@@ -102,6 +101,12 @@ class PatchLoader:
             label = label if labelled is None else label * labelled[:, None, None, None]
             yield Batch(image, label, stored=stored or EMPTY, labelled=labelled)
         self.next = number + 1
+
+    def close(self) -> None:
+        """Fetch nothing more ahead; another epoch begins anew."""
+        if isinstance(self.stream, Ahead):
+            self.stream.close()
+        self.stream, self.next = iter(()), None
 
 
 def worker_count(asked: int) -> int:

@@ -15,7 +15,7 @@ A finished stage is skipped when the run is resumed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -250,7 +250,7 @@ def _train(
     run: Run, stage: Stage, distillation: Distillation, moments: Mapping[str, Moments]
 ) -> None:
     recipe, fabric, folder = run.recipe, run.fabric, run.out / stage.name
-    patches = run.patches(
+    loader = run.patches(
         stage,
         recipe.augmentation,
         batch=run.origin.plan.batch,
@@ -258,7 +258,8 @@ def _train(
         rank=fabric.global_rank,
         ranks=fabric.world_size,
     )
-    with Log(folder) if fabric.is_global_zero else nullcontext() as log:
+    shown = Log(folder) if fabric.is_global_zero else nullcontext()
+    with closing(loader) as patches, shown as log:
 
         def on_epoch(epochs: Sequence[Epoch]) -> None:
             if log:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -33,3 +35,29 @@ def test_it_ends_with_its_owner_and_when_closed():
     gc.collect()
     thread.join(5)
     assert threading.active_count() == before
+
+
+ENDLESS = """
+import time
+from DistillSegLib.training.ahead import Ahead
+
+def items():
+    try:
+        while True:
+            time.sleep(0.05)
+            yield 1
+    finally:
+        print("ended", flush=True)
+
+assert next(Ahead(items())) == 1
+kept = Ahead(items())
+next(kept)
+"""
+
+
+def test_a_program_waits_for_its_threads_and_does_not_cut_them_off():
+    """One that is cut off within torch would abort the process after a finished training."""
+    done = subprocess.run(
+        [sys.executable, "-c", ENDLESS], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.count("ended") == 2

@@ -40,6 +40,18 @@ def test_epochs_that_follow_each_other_are_those_asked_for_alone(cache):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of Python 3.12, about workers
+def test_a_closed_loader_fetches_nothing_ahead_and_begins_anew_when_asked(cache):
+    going, fresh = loader(cache, workers=1), loader(cache)
+    assert same(going.epoch(0), fresh.epoch(0))
+    thread = going.stream._thread
+    assert thread.is_alive()
+    going.close()
+    assert not thread.is_alive()
+    assert same(going.epoch(1), fresh.epoch(1))
+    going.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of Python 3.12, about workers
 def test_patches_depend_on_seed_epoch_and_position_alone(cache):
     here, worker, later = loader(cache), loader(cache, workers=1), loader(cache)
     epochs = [list(here.epoch(number)) for number in (0, 1)]
