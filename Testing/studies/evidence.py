@@ -30,6 +30,7 @@ ORDER = (
     "lcov",
     "emkd",
     "ventricle-student",
+    "ventricle-gtan",
     "ventricle-lcov",
     "ct-mr",
 )  # then others
