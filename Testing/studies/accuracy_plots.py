@@ -27,6 +27,7 @@ AXES = {
     "parameters": ("parameters", "parameters"),
 }
 ALIKE = 1.05  # times: points that cost less than that apart show nothing
+FAR = 0.15  # of Dice below the worst model: drawn, it would press all others together
 AIMS = {"fast": 0.005, "tiny": 0.015}  # of Dice, below the reference
 
 
@@ -91,6 +92,21 @@ def mean_dice(run: Mapping) -> float:
     return statistics.fmean(map(statistics.fmean, found.values()))
 
 
+def near(points: list[Point]) -> tuple[list[Point], str]:
+    """The points that are drawn, and what is said of the others."""
+    floor = min(p.y for p in points if not p.study) - FAR
+    left_out: dict[str, list[float]] = {}
+    for point in points:
+        if point.y < floor:
+            left_out.setdefault(point.study, []).append(point.y)
+    said = [
+        f"{name} ({len(found)} arms, {min(found):.2f} to {max(found):.2f})".replace(" 0.", " .")
+        for name, found in left_out.items()
+    ]
+    note = f"Far below, not drawn: {', '.join(said)}".replace("(0.", "(.") if said else ""
+    return [p for p in points if p.y >= floor], note
+
+
 def aims(points: list[Point], names: list[str]) -> list[tuple[float, str]]:
     """How far below the reference its students may lie, for the students that there are."""
     reference = [p.y for p in points if p.special and not p.study]
@@ -116,7 +132,9 @@ def plots() -> dict[str, str]:
             title = f"{organ.replace('-', ' ').capitalize()}: accuracy against "
             title += "size" if name == "parameters" else "computing time"
             y_label = "mean Dice over structures and held-out cases"
-            made[f"{organ}-{name}.svg"] = scatter(Chart(title, label, y_label, points, lines))
+            points, note = near(points)
+            chart = Chart(title, label, y_label, points, lines, note)
+            made[f"{organ}-{name}.svg"] = scatter(chart)
     return made
 
 

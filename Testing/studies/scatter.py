@@ -10,8 +10,8 @@ from plots import BLUE, GREY, LETTER, ORANGE, WIDTH, around, dot, line, page, sh
 
 LEFT, RIGHT, TOP, BOTTOM = 58, WIDTH - 20, 58, 360
 GREEN, RED, PURPLE, SKY = "#009E73", "#D55E00", "#CC79A7", "#56B4E9"  # Okabe and Ito
-BLACK = "#000000"
-COLORS = (GREEN, RED, PURPLE, SKY, BLACK, GREY)  # of studies, in turn
+BLACK, BROWN = "#000000", "#8C510A"
+COLORS = (GREEN, RED, PURPLE, SKY, BLACK, GREY, BROWN)  # of studies, in turn
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
@@ -38,6 +38,7 @@ class Chart:
 
     Attributes:
         aims: (height, words) of faint lines.
+        note: a line below the legend.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Chart:
     y_label: str
     points: Sequence[Point]
     aims: Sequence[tuple[float, str]] = field(default=())
+    note: str = ""
 
 
 def scatter(chart: Chart) -> str:
@@ -185,6 +187,9 @@ def _legend(chart: Chart, colors: dict[str, str]) -> tuple[list[str], float]:
         parts.append(_mark(point, left + 6, y - 4, colors | {"any": "#555"}))
         parts.append(words(left + 18, y, text, "start"))
         left += wide
+    if chart.note:
+        y += 20
+        parts.append(words(LEFT, y, chart.note, "start"))
     return parts, y + 16
 
 

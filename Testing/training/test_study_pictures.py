@@ -115,6 +115,24 @@ def card(path: Path, **dice: list[float | None]) -> None:
     path.write_text(json.dumps({"cases": rows}))
 
 
+def test_each_study_has_a_colour_of_its_own():
+    files = [studies.load_study(path.stem) for path in studies.HERE.glob("*.toml")]
+    for organ in {study.data for study in files if study.data}:
+        colors = scatter.colors_of(accuracy_plots.arms(organ))
+        assert len(set(colors.values())) == len(colors), organ
+
+
+def test_arms_far_below_the_models_are_named_and_do_not_press_the_rest_together():
+    model, close = scatter.Point("fast .900", 1e5, 0.9), scatter.Point("arm", 1e5, 0.8, "one")
+    far = [scatter.Point("arm", 1e5, dice, "other") for dice in (0.4, 0.59)]
+    assert accuracy_plots.near([model, close]) == ([model, close], "")
+    kept, note = accuracy_plots.near([model, close, *far])
+    assert kept == [model, close]
+    assert note == "Far below, not drawn: other (2 arms, .40 to .59)"
+    page = scatter.scatter(scatter.Chart("Organ", "cost", "Dice", kept, (), note))
+    assert note in page and "study other" not in page
+
+
 def test_every_case_is_a_dot_that_hides_no_other(tmp_path):
     card(tmp_path / "organ-fast.json", Ball=[0.9] * 7 + [0.5, None], Tail=[0.7, 0.8])
     card(tmp_path / "organ-reference.json", Ball=[0.95, 0.9], Tail=[0.75])
