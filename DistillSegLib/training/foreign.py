@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from DistillSegLib.errors import RecipeError
+from DistillSegLib.labels import LabelTable
 from DistillSegLib.networks.blocks import fold_depth, unfold_depth
 from DistillSegLib.records import nearest
 
@@ -161,6 +162,25 @@ class Foreign(nn.Module):
 
     def _turned_back(self, output: Tensor) -> Tensor:
         return output.flip(self._flipped).permute(self._back)
+
+
+def by_name(theirs: Mapping[str, int], labels: LabelTable, name: str) -> tuple[int, ...]:
+    """A teacher's channel of each of our classes, whatever the case of the structures' names.
+
+    Args:
+        theirs: structure -> channel.
+
+    Raises:
+        RecipeError: it does not know one of our structures.
+    """
+    known = {structure.casefold(): channel for structure, channel in theirs.items()}
+    ours = [label.name for label in labels]
+    if absent := [structure for structure in ours if structure.casefold() not in known]:
+        raise RecipeError(
+            f"{name} knows the structures {list(theirs)}, not '{absent[0]}' (ours: {ours}); say by "
+            "classes = [0, …] which of its channels is which of ours."
+        )
+    return (0, *(known[structure.casefold()] for structure in ours))
 
 
 def load_weights(net: nn.Module, path: Path, name: str) -> None:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.labels import LabelTable
 from DistillSegLib.preprocessing import Intensity, Preprocessing
-from DistillSegLib.training.foreign import Foreign, fill, read_tensors
+from DistillSegLib.training.foreign import Foreign, by_name, fill, read_tensors
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -148,7 +148,7 @@ def nnunet_teacher(
     return Foreign(
         name,
         nets[0] if len(nets) == 1 else Folds(nets),
-        classes=classes or _order(results, labels),
+        classes=classes or by_name(results.structures, labels, name),
         paths=taps,
         axes=results.axes,
         slicewise=results.slicewise,
@@ -285,18 +285,6 @@ def _structures(dataset: Mapping[str, Any], name: str) -> dict[str, int]:
             "predict label maps and give the folder as stored."
         )
     return {str(structure): int(value) for structure, value in labels.items()}
-
-
-def _order(results: Results, labels: LabelTable) -> tuple[int, ...]:
-    """Its channel of each of our classes, by name."""
-    theirs = {structure.casefold(): value for structure, value in results.structures.items()}
-    ours = [label.name for label in labels]
-    if absent := [structure for structure in ours if structure.casefold() not in theirs]:
-        raise RecipeError(
-            f"{results.name} knows the structures {list(results.structures)}, not '{absent[0]}' "
-            f"(ours: {ours}); say by classes = [0, …] which of its labels is which of ours."
-        )
-    return (0, *(theirs[structure.casefold()] for structure in ours))
 
 
 def _network(results: Results, channels: int, heads: int, checkpoint: Path) -> nn.Module:

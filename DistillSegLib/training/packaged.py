@@ -30,7 +30,7 @@ from DistillSegLib.networks import NetworkConfig, build_network, count_parameter
 from DistillSegLib.package import ModelPackage, load_package
 from DistillSegLib.preprocessing import Preprocessing
 from DistillSegLib.records import from_dict, to_dict
-from DistillSegLib.training.foreign import Foreign
+from DistillSegLib.training.foreign import Foreign, by_name
 from DistillSegLib.windows import per_axis
 
 WRAPPED = re.compile(r"^(net\.)+")  # by what an export, or regions that nest, put around a network
@@ -70,11 +70,12 @@ def packaged_teacher(
     if preprocessing:
         check_images(manifest, preprocessing, what)
     net, taps = rebuild(package)
+    theirs = {label.name: k for k, label in enumerate(manifest.labels, start=1)}
     cases = manifest.provenance.get("training_cases", ())
     return Foreign(
         what,
         net,
-        classes=classes or _order(manifest, labels, what),
+        classes=classes or by_name(theirs, labels, what),
         paths=taps,
         steps=per_axis(manifest.multiple),
         minimum=per_axis(manifest.minimum),
@@ -245,15 +246,3 @@ def _built(config: NetworkConfig, manifest: Manifest, what: str) -> nn.Module:
 
 def _unknown(what: str, problem: Exception) -> RecipeError:
     return RecipeError(f"{what} names a network that this DistillSeg does not know: {problem}")
-
-
-def _order(manifest: Manifest, labels: LabelTable, what: str) -> tuple[int, ...]:
-    """Its channel of each of our classes, by name."""
-    theirs = {label.name.casefold(): k for k, label in enumerate(manifest.labels, start=1)}
-    for label in labels:
-        if label.name.casefold() not in theirs:
-            raise RecipeError(
-                f"{what} knows the structures {[label.name for label in manifest.labels]}, not "
-                f"'{label.name}'; say by classes = [0, …] which of its channels is which of ours."
-            )
-    return (0, *(theirs[label.name.casefold()] for label in labels))

@@ -112,7 +112,7 @@ def test_its_structures_are_ours_by_name():
     [
         ("hippocampus-tinny", 1, LABELS, {}, "did you mean 'hippocampus-tiny'"),
         ("hippocampus-tiny", 2, LABELS, {}, r"takes 1 channels \(MRI\), the data set has 2"),
-        ("hippocampus-tiny", 1, {1: "Liver"}, {}, r"not 'Liver'; say by classes = \[0"),
+        ("hippocampus-tiny", 1, {1: "Liver"}, {}, r"not 'Liver' .*; say by classes = \[0"),
         (
             "hippocampus-tiny",
             1,
