@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
-import study as studies
+import study_design as studies
 from scatter import Chart, Point, scatter
 
 from DistillSegLib.files import write_text

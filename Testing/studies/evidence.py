@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import study as studies
+import study_design as studies
 from readme_marks import between
 
 from DistillSegLib.files import write_text

@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from study import Run, Study, command, recipe_path, scores_in, script
+from study_commands import command, scores_in, script
+from study_design import Run, Study, recipe_path
 
 from DistillSegLib.datasets import read_dataset
 from DistillSegLib.errors import DatasetError

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from plots import Series, dots
 from scipy.stats import wilcoxon
-from study import RESULTS, Study, queue, result_of
+from study_design import RESULTS, Study, queue, result_of
 
 from DistillSegLib.datasets import patient_of
 from DistillSegLib.files import write_text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import study as studies
+import study_design as studies
 
 from DistillSegLib.records import from_dict
 

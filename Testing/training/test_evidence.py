@@ -6,7 +6,7 @@ from pathlib import Path
 
 import evidence
 import pytest
-import study as studies
+import study_design as studies
 import study_table
 
 from Testing.training.small_study import result

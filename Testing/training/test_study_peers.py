@@ -7,10 +7,11 @@ import time
 
 import pytest
 import SimpleITK as sitk
-import study as studies
+import study_design as studies
 import study_peers
 import torch
 import train_nnunet
+from study import do
 
 from DistillSegLib.datasets import read_dataset
 from DistillSegLib.errors import DatasetError
@@ -23,7 +24,7 @@ def test_a_package_is_not_scored_on_cases_that_it_knows(small, tmp_path):
     arm = studies.Arm("reference", "as bundled", package="hippocampus-reference")
     words = "trained on fold 0 of 5 .*, the run 'reference-f1-s0' is of fold 1 of 5"
     with pytest.raises(DatasetError, match=words):
-        studies.do(study_of(small, arm), studies.Run(arm, 1, 0), {"": tmp_path}, tmp_path, [])
+        do(study_of(small, arm), studies.Run(arm, 1, 0), {"": tmp_path}, tmp_path, [])
 
 
 def test_predictions_made_elsewhere_are_scored_as_ours_are(small, tmp_path):

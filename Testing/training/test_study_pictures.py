@@ -14,7 +14,7 @@ import plots
 import pytest
 import scatter
 import structure_plots
-import study as studies
+import study_design as studies
 
 from DistillSegLib.records import from_dict
 

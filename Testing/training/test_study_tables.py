@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import plots
 import pytest
-import study as studies
+import study_design as studies
 import study_table
 from scipy.stats import wilcoxon
 

@@ -1,0 +1,98 @@
+"""The guides of a study: trained once for each fold, or bundled models.
+
+They are checked before anything learns from them: one of another fold has seen the answers that its
+students are scored by.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from study_commands import Data, command, script, words_of
+from study_design import Guide, Study, recipe_form, recipe_path
+
+from DistillSegLib.errors import RecipeError
+from DistillSegLib.package import load_package
+from DistillSegLib.training.recipe import load_recipe
+
+
+def folder_of(study: Study, name: str, fold: int, work: Path) -> Path:
+    """The run of a guide; guides that are stages of one recipe share it."""
+    guide = study.guides[name]
+    if guide.package:  # by id and version, lest another model's maps are taken for its
+        return work / f"{load_package(guide.package).manifest.name}-f{fold}"
+    form = (guide.recipe, guide.set)
+    first = next(n for n, other in study.guides.items() if (other.recipe, other.set) == form)
+    return work / f"{first}-f{fold}"
+
+
+def check_guide(study: Study, name: str, fold: int, folder: Path) -> None:
+    """RecipeError if a guide's folder holds a run of another recipe, or one that saw other cases.
+
+    Its cache is trained from: another study's guide would bring the wrong patients with it.
+    """
+    guide = study.guides[name]
+    if guide.package:
+        check_package(study, guide.package, fold)
+        return
+    path = folder / "recipe.json"
+    if not path.is_file():
+        return
+    wanted = recipe_form(guide.recipe)["name"], fold
+    made = json.loads(path.read_text(encoding="utf-8"))
+    found = made["name"], made["split"]["fold"]
+    if found != wanted:
+        raise RecipeError(
+            f"'{folder}' holds the recipe '{found[0]}', fold {found[1]}; the guide '{name}' of the "
+            f"study '{study.name}' is of '{wanted[0]}', fold {wanted[1]}. Give another --work."
+        )
+
+
+def check_package(study: Study, name: str, fold: int) -> None:
+    """RecipeError unless a package was trained on the fold: otherwise it has seen the answers."""
+    recipe = load_recipe(recipe_path(study.recipe), [f"split.fold={fold}"])
+    provenance = load_package(name).manifest.provenance
+    wanted = {key: getattr(recipe.split, key) for key in ("folds", "fold", "seed")}
+    found = {key: provenance.get("split", {}).get(key) for key in wanted}
+    if found != wanted:
+        raise RecipeError(
+            f"the package '{name}' was trained on the split {found}, and the study '{study.name}' "
+            f"asks it to teach {wanted}, of which it may have seen the answers; take another guide."
+        )
+
+
+def train_guides(
+    study: Study, fold: int, data: Data, work: Path, extra: Sequence[str]
+) -> dict[str, Path]:
+    """The folders of the guides' runs, trained now unless they are."""
+    folders = {}
+    for name, guide in study.guides.items():
+        folder = folders[name] = folder_of(study, name, fold, work)
+        check_guide(study, name, fold, folder)
+        if guide.recipe and not (folder / guide.stage / f"{guide.role}.pt").is_file():
+            sets = [f"split.fold={fold}", *extra, *guide.set]
+            options = ["--data", *words_of(data), "--out", folder, "--resume", "--set", *sets]
+            command("train", recipe_path(guide.recipe), *options)
+        if guide.stored:
+            store_maps(guide, folder, data)
+    return folders
+
+
+def store_maps(guide: Guide, folder: Path, data: Data) -> None:
+    """What a guide says of the cases it was trained on; those that are there already stay."""
+    (word,) = words_of(data)
+    source = [folder, "--stage", guide.stage, "--role", guide.role]
+    words = [guide.package] if guide.package else source
+    script("store_maps.py", *words, "--data", word, "--out", folder / "maps")
+
+
+def teacher_of(study: Study, name: str, folder: Path) -> str:
+    """A guide as a recipe names it: its checkpoint, a package, or the folder of its stored maps."""
+    guide = study.guides[name]
+    if guide.stored:
+        return f"{{stored='{folder / 'maps'}'}}"
+    if guide.package:
+        return f"{{package='{guide.package}'}}"
+    return str(folder / guide.stage / f"{guide.role}.pt")

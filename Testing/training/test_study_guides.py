@@ -1,0 +1,80 @@
+"""Guides of a study: which are shared, refused, stored."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import study_design as studies
+import study_guides
+
+from DistillSegLib.errors import RecipeError
+from DistillSegLib.inference import Segmenter
+from DistillSegLib.package import load_package
+from DistillSegLib.places import resources
+from DistillSegLib.records import from_dict
+from Testing.training.small_study import plain
+
+
+def test_guides_share_a_run_only_if_recipe_and_settings_agree(small, tmp_path):
+    guide = vars(small.guides["teacher"])
+    guides = {"teacher": guide, "assistant": guide | {"stage": "other"}}
+    guides["wide"] = guide | {"set": ["seed=8"]}
+    study = from_dict(studies.Study, plain(small) | {"guides": guides})
+    folders = [study_guides.folder_of(study, name, 1, tmp_path).name for name in guides]
+    assert folders == ["teacher-f1", "teacher-f1", "wide-f1"]
+
+
+def test_a_package_does_not_teach_a_fold_whose_answers_it_has_seen(small, tmp_path):
+    guides = {"teacher": {"package": "hippocampus-reference"}}
+    form = plain(small) | {"guides": guides, "recipe": "recipes/tiny-long.toml"}
+    study = from_dict(studies.Study, form)
+    folders = study_guides.train_guides(study, 0, {"": tmp_path}, tmp_path, [])  # trains nothing
+    word = study_guides.teacher_of(study, "teacher", folders["teacher"])
+    assert word == "{package='hippocampus-reference'}"
+    assert folders["teacher"].name == "hippocampus-reference-1.0.0-f0"
+    with pytest.raises(RecipeError, match=r"'fold': 0, .* 'small' asks it to teach .*'fold': 1,"):
+        study_guides.train_guides(study, 1, {"": tmp_path}, tmp_path, [])
+
+
+@pytest.mark.parametrize(("name", "fold"), [("hippocampus", 1), ("small", 0)])
+def test_a_guide_of_another_recipe_or_fold_is_refused(small, tmp_path, name, fold):
+    """Two studies that share a folder may call their guides alike."""
+    folder = study_guides.folder_of(small, "teacher", 1, tmp_path)
+    (folder / "student").mkdir(parents=True)
+    (folder / "student" / "student.pt").touch()
+    (folder / "recipe.json").write_text(json.dumps({"name": name, "split": {"fold": fold}}))
+    words = rf"'{name}', fold {fold}; .* is of 'small', fold 1\. Give another --work\."
+    with pytest.raises(RecipeError, match=words):
+        study_guides.train_guides(small, 1, {"": tmp_path}, tmp_path, [])
+
+
+def test_what_a_package_says_may_be_stored_too(tmp_path):
+    """The maps are the package's answers to the cases that it was trained on, and to no others."""
+    package = load_package("hippocampus-tiny")
+    cases = package.manifest.provenance["training_cases"][0], "a stranger"
+    sample = sitk.ReadImage(str(resources() / "Samples" / "hippocampus-mean.nii.gz"))
+    expected = Segmenter(package).segment(sample).image
+    for case in cases:
+        for folder, image in {"imagesTr": sample, "labelsTr": expected}.items():
+            (tmp_path / folder).mkdir(exist_ok=True)
+            sitk.WriteImage(image, str(tmp_path / folder / f"{case}.nii.gz"))
+    described = {
+        "name": "Samples",
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "Front", "2": "Back"},
+        "training": [
+            {"image": f"imagesTr/{case}.nii.gz", "label": f"labelsTr/{case}.nii.gz"}
+            for case in cases
+        ],
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    guide = studies.Guide(package="hippocampus-tiny", stored=True)
+    study_guides.store_maps(guide, tmp_path, {"": tmp_path})
+    (file,) = (tmp_path / "maps").iterdir()
+    assert file.stem == cases[0]
+    found = np.load(file).astype(np.float32).argmax(axis=0)
+    assert (found == sitk.GetArrayFromImage(expected)).mean() > 0.999
+    assert len(np.unique(found)) == 3
