@@ -32,13 +32,14 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(n * step, 10) for n in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def dots(series: Sequence[Series], label: str) -> str:
+def dots(series: Sequence[Series], label: str, least: float = 0.0) -> str:
     """A row for each series: a dot for each value, a bar at their mean.
 
-    Names stand at the left, or, where one is long, each above its row.
+    The axis spans no less than `least`, lest a difference of no account look large. Names
+    stand at the left, or, where one is long, each above its row.
     """
     values = [value for each in series for value in each.values]
-    low, high = around(values)
+    low, high = around(values, least)
     above = max(len(each.name) for each in series) > LONG
     height = ROW + 12 if above else ROW
     bottom = TOP + height * len(series)
@@ -64,9 +65,10 @@ def dots(series: Sequence[Series], label: str) -> str:
     return page(bottom + 44, parts)
 
 
-def around(values: Sequence[float]) -> tuple[float, float]:
-    """A little more than the values take; some width where they are one."""
-    margin = 0.12 * (max(values) - min(values)) or 0.01
+def around(values: Sequence[float], least: float = 0.0) -> tuple[float, float]:
+    """A little more than the values take, no less than `least`; some width where they are one."""
+    spread = max(values) - min(values)
+    margin = max(0.12 * spread, (least - spread) / 2) or 0.01
     return min(values) - margin, max(values) + margin
 
 

@@ -41,6 +41,9 @@ NOTES = (
     "{machines}."
 )
 RESAMPLES = 10_000
+SPAN = (
+    0.02  # of Dice, that a picture shows at least: seeds alone differ by a quarter of it and more
+)
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,7 @@ def picture(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> s
     """Mean Dice of every run of every arm, as SVG."""
     rows = [row_of(arm.title, found[arm.name]) for arm in study.arms if found[arm.name]]
     series = [Series(row.title, list(row.by_run.values())) for row in rows]
-    return dots(series, "mean Dice of a run")
+    return dots(series, "mean Dice of a run", SPAN)
 
 
 def _sd(values: Sequence[float]) -> float:

@@ -183,3 +183,13 @@ def test_a_long_name_leaves_its_dots_the_width_of_the_page():
     assert max(x) - min(x) > plots.WIDTH / 2
     places = [(e.get("x"), float(e.get("y"))) for e in page if e.text in names]
     assert places[0][0] == places[1][0] and places[1][1] - places[0][1] > plots.ROW
+
+
+def test_a_difference_of_no_account_does_not_fill_the_page():
+    spread, width = ([0.880, 0.882], [0.85, 0.89]), []
+    for values in spread:
+        page = ElementTree.fromstring(plots.dots([plots.Series("a", values)], "x", 0.02))
+        x = [float(e.get("cx")) for e in page if e.tag.endswith("circle")]
+        width.append(max(x) - min(x))
+    axis = width[1] * 1.24  # of .04, which is drawn with 12 % at either side
+    assert width[0] == pytest.approx(axis * 0.1, abs=0.2)
