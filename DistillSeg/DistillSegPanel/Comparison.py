@@ -231,9 +231,7 @@ class Comparison:
         self.ui.editedLabel.setVisible(bool(text) and not self.run.isActive)
 
     def _updateKeys(self):
-        editing = self.panel.editing
-        isEditing = editing is not None and editing.isListening
-        self.keys.update(self._isEntered and self.view.isOpen, isEditing)
+        self.keys.update(self._isEntered and self.view.isOpen, self.panel.editing.isListening)
 
     def _showNotes(self, comparison):
         notes = [*comparison.a.warnings, *comparison.b.warnings, *comparison.notes]

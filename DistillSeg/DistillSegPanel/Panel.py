@@ -10,9 +10,9 @@ A section is a class of its own in the file of the same name:
         def cleanup(self): ...
 
 It may also have `sceneChanged()`, called shortly after nodes came or went, and `sceneClosing()`,
-called before all of them go. Sections reach each
-other as `panel.models`, `panel.segment` and so on. What they choose they write into
-`panel.parameters`; every change of that node calls `update` of all sections.
+called before all of them go. Sections reach each other as `panel.models`, `panel.segment` and so
+on. What they choose they write into `panel.parameters`; every change of that node calls `update` of
+all sections.
 """
 
 import importlib
@@ -33,7 +33,6 @@ from DistillSegPanel.Run import unexpected
 from DistillSegPanel.Status import Status
 
 SECTIONS = ("Models", "Segment", "Results", "Comparison", "Editing", "Export", "Batch", "Live")
-KNOWN = ("Models", "Segment", "Results", "Comparison", "Editing", "Export", "Batch", "Live")
 OPEN = ("Models", "Segment", "Results")  # the others are folded at first
 SOON_MS = 30  # within which changes of the scene are taken together
 
@@ -72,7 +71,7 @@ class Panel(VTKObservationMixin):
         self._soon.setInterval(SOON_MS)
         self._soon.connect("timeout()", self._onSoon)
         self.header = Header(self)
-        for name in KNOWN:
+        for name in SECTIONS:
             self._addSection(name)
         self._observeScene()
         self._useParameters()
@@ -179,10 +178,6 @@ class Panel(VTKObservationMixin):
 
     def _addSection(self, name):
         attribute, parent = name.lower(), getattr(self.ui, f"{name.lower()}Section")
-        setattr(self, attribute, None)
-        parent.setVisible(name in SECTIONS)
-        if name not in SECTIONS:
-            return
         module = importlib.import_module(f"DistillSegPanel.{name}")
         section = getattr(module, name)(self, parent)
         setattr(self, attribute, section)

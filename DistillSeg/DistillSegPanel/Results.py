@@ -109,7 +109,7 @@ class Results(VTKObservationMixin):
 
     def onDoubleClicked(self, row, column):
         """Edit a structure."""
-        if column != VISIBLE and row < len(self.ids) and self.panel.editing is not None:
+        if column != VISIBLE and row < len(self.ids):
             self.panel.editing.edit(self.node, self.ids[row])
 
     def onContextMenu(self, position):
@@ -128,7 +128,6 @@ class Results(VTKObservationMixin):
         everything = menu.addAction(_("Show all in 3D"))
         everything.connect("triggered()", lambda: self.solo(None))
         edit = menu.addAction(_("Edit"))
-        edit.enabled = self.panel.editing is not None
         edit.connect("triggered()", lambda: self.onDoubleClicked(row, STRUCTURE))
         reset = menu.addAction(_("Reset to the model's output"))
         raw = Outputs.rawOf(self.node)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import threading
 import time
 from pathlib import Path
 from unittest import mock
@@ -11,6 +12,7 @@ from unittest import mock
 import qt
 import slicer
 import vtk
+from DistillSegPanel.Calls import Request
 from DistillSegPanel.Parameters import RegionKind
 from DistillSegPanel.State import State
 from DistillSegPanel.SupportText import supportText
@@ -177,9 +179,18 @@ class FirstResultTest(PanelCase):
 
     def test_switching_modules_lets_it_go_on(self):
         self.choose()
-        self.panel.segment.ui.segmentButton.click()
+        left, run = threading.Event(), Request.run
+        self.addCleanup(left.set)
+
+        def later(request, *heard):  # a fast worker would be done before the module is left
+            left.wait()
+            return run(request, *heard)
+
+        with mock.patch.object(Request, "run", later):
+            self.panel.segment.ui.segmentButton.click()
         self.leaveModule()
         self.assertTrue(self.panel.busy)
+        left.set()
         self.waitUntil(lambda: not self.panel.busy, 60)
         self.openModule("DistillSeg")
         self.assertIsNotNone(self.panel.parameters.outputSegmentation)
