@@ -48,7 +48,8 @@ NOTES = (
     "held-out cases. The difference is that of a patient's mean over structures and runs, in "
     "percentage points of Dice; its 95 % interval is of a bootstrap over patients, its p of a "
     "two-sided Wilcoxon signed-rank test over the patients, not corrected for the number of rows. "
-    "CPU minutes are of the arm's own training on one processor core, its teachers' not counted."
+    "CPU minutes are of the arm's own training on one processor core, without its teachers' and "
+    "without the processes that prepare patches."
 )
 
 

@@ -37,8 +37,8 @@ NOTES = (
     "another row, in percentage points of Dice, of a patient's mean over structures and runs; its "
     "interval by a bootstrap over patients; p: two-sided Wilcoxon signed-rank test over the "
     "patients, not corrected for the number of rows. Neither knows how much a training differs "
-    "from its repetition. CPU min: of the arm's own training, its teachers' not counted; "
-    "{machines}."
+    "from its repetition. CPU min: of the arm's own training, without its teachers' and without "
+    "the processes that prepare patches; {machines}."
 )
 RESAMPLES = 10_000
 SPAN = (
