@@ -10,7 +10,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import nn
@@ -22,6 +21,7 @@ from DistillSegLib.records import from_dict, to_dict
 from DistillSegLib.training import checkpoints
 from DistillSegLib.training.patches import PatchLoader
 from DistillSegLib.training.recipe import OptimConfig, Recipe, Stage
+from DistillSegLib.training.seeds import mixed
 from DistillSegLib.training.start import Moments, give_moments, moments_by_name
 
 STATE = "state.pt"
@@ -108,7 +108,7 @@ def fit(
     epochs, best = _resume(folder / STATE, distillation, optimizer, fabric)
     for number in range(len(epochs), stage.epochs):
         started, cpu = time.monotonic(), time.process_time()
-        torch.manual_seed(_seed(recipe.seed, number, fabric.global_rank))
+        torch.manual_seed(mixed(recipe.seed, number, fabric.global_rank))
         losses, waiting = _train(step, optimizer, optim, patches, number, stage.epochs, fabric)
         _check_finite(losses, number, stage, optim)
         scores = {}
@@ -214,11 +214,6 @@ def use_channels_last(net: nn.Module) -> None:
     """The memory layout that speeds up 3-D convolutions about twice; 2-D ones refuse it."""
     if any(isinstance(layer, nn.Conv3d) for layer in net.modules()):
         net.to(memory_format=torch.channels_last_3d)
-
-
-def _seed(*numbers: int) -> int:
-    """One seed from several, so that neighbours have nothing in common."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _forward(net: nn.Module, fabric: Fabric) -> Callable:

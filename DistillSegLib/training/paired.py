@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from DistillSegLib.distill.views import EMPTY, Batch
 from DistillSegLib.training.cache import Cache
 from DistillSegLib.training.patches import PatchLoader, worker_count
 from DistillSegLib.training.recipe import AugmentationConfig
+from DistillSegLib.training.seeds import mixed
 
 
 def patch_loader(
@@ -59,7 +59,7 @@ class PairedLoader:
                 cache,
                 augmentation,
                 batch=share,
-                seed=_seed(seed, number),
+                seed=mixed(seed, number),  # so that the domains are not varied alike
                 workers=workers,
                 ranks=ranks,
                 **settings,
@@ -120,8 +120,3 @@ def _labelled(batches: Sequence[Batch]) -> torch.Tensor | None:
     return torch.cat(
         [all_ if batch.labelled is None else batch.labelled for batch, all_ in zip(batches, known)]
     )
-
-
-def _seed(*numbers: int) -> int:
-    """One seed from several, so that the domains are not varied alike."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -45,6 +45,7 @@ from DistillSegLib.training.paired import PairedLoader, patch_loader
 from DistillSegLib.training.patches import PatchLoader
 from DistillSegLib.training.preparation import open_or_prepare
 from DistillSegLib.training.recipe import AugmentationConfig, Recipe, Stage
+from DistillSegLib.training.seeds import mixed
 from DistillSegLib.training.start import Moments, begin, ended, is_start
 from DistillSegLib.training.teachers import TeacherConfig, maps_of
 from DistillSegLib.training.validation import validate
@@ -104,12 +105,17 @@ class Run:
     def patches(
         self, stage: Stage, augmentation: AugmentationConfig, **settings: int
     ) -> PatchLoader | PairedLoader:
-        """The batches of a stage, of all domains."""
+        """The batches of a stage, of all domains.
+
+        Each stage has patches of its own: one that goes on from another must not see the same.
+        """
+        number = [each.name for each in self.recipe.stages].index(stage.name)
+        seed = self.recipe.seed
         return patch_loader(
             self.caches,
             augmentation,
             window=self.origin.plan.window,
-            seed=self.recipe.seed,
+            seed=mixed(seed, number) if number else seed,
             stored=maps_of(stage.frozen),
             split=self.recipe.split,
             **settings,

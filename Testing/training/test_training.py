@@ -18,8 +18,11 @@ import torch
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.records import from_dict, to_dict
 from DistillSegLib.training import stages
+from DistillSegLib.training.cache import open_cache
 from DistillSegLib.training.checkpoints import load_network
 from DistillSegLib.training.folder import check_recipe
+from DistillSegLib.training.origin import origin_of
+from DistillSegLib.training.paired import patch_loader
 from DistillSegLib.training.recipe import Recipe, load_recipe
 from DistillSegLib.training.stages import run
 from Testing.datasets import write_decathlon
@@ -46,6 +49,29 @@ def rows(table: Path) -> list[dict[str, str]]:
 
 
 # A whole run
+
+
+def test_each_stage_has_patches_of_its_own(finished, recipe_file, tmp_path):
+    """Lest a student that goes on through four stages see the first one's patches four times."""
+    caches = {"": open_cache(finished[0] / "cache")}
+    recipe = load_recipe(recipe_file)
+    ground = stages.Run(recipe, caches, origin_of(recipe, caches, ""), tmp_path, None, None)
+    teacher, student = (
+        next(ground.patches(stage, stages.PLAIN, batch=3, workers=0).epoch(0)).image
+        for stage in recipe.stages
+    )
+    alone = patch_loader(
+        caches,
+        stages.PLAIN,
+        window=ground.origin.plan.window,
+        seed=recipe.seed,
+        stored={},
+        split=recipe.split,
+        batch=3,
+        workers=0,
+    )
+    assert torch.equal(teacher, next(alone.epoch(0)).image)  # the first stage has the recipe's seed
+    assert not torch.equal(teacher, student)
 
 
 def test_two_stages_leave_networks_that_rebuild_themselves(finished):
