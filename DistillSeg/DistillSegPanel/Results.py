@@ -151,10 +151,8 @@ class Results(VTKObservationMixin):
 
     def reset(self, segmentId):
         """Take a structure back to what the model gave; Undo in the editor takes this back."""
-        editing = self.panel.editing
         try:
-            if editing is not None:
-                editing.saveForUndo(self.node)
+            self.panel.editing.saveForUndo(self.node)
             Outputs.reset(self.node, [segmentId])
         except DistillSegError as problem:
             self.panel.say(str(problem), "error")
