@@ -36,7 +36,7 @@ ORDER = (
 )  # then others
 # Columns of the short tables.
 KEPT = re.compile(r"arm|Dice .*|HD95 mm|difference, points|95 % interval|p|CPU min")
-WAITING = re.compile(r"(\d+ of \d+ runs are still to be done\.)")
+WAITING = re.compile(r"(\d+ of \d+ runs (?:is|are) still to be done\.)")
 PICTURES = {
     "milliseconds": "accuracy against computing time",
     "parameters": "accuracy against size",

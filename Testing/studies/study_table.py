@@ -41,9 +41,7 @@ NOTES = (
     "the processes that prepare patches; {machines}."
 )
 RESAMPLES = 10_000
-SPAN = (
-    0.02  # of Dice, that a picture shows at least: seeds alone differ by a quarter of it and more
-)
+SPAN = 0.02  # of Dice, shown at least; seeds alone differ by a quarter of it
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,8 @@ def table(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str
         cells += [f"{first['parameters']:,}", str(first["labelled_cases"]), _minutes(row.runs)]
         lines.append(f"| {' | '.join(cells)} |")
     every, done = len(list(queue(study))), sum(map(len, found.values()))
-    waiting = "" if done == every else f" {every - done} of {every} runs are still to be done."
+    be = "is" if every - done == 1 else "are"
+    waiting = "" if done == every else f" {every - done} of {every} runs {be} still to be done."
     machines = dict.fromkeys(run["machine"] for runs in found.values() for run in runs)
     notes = NOTES.format(baseline=titles[study.baseline], machines="; ".join(machines))
     return f"### {study.title}\n\n" + "\n".join(lines) + f"\n\n{notes} {study.size}{waiting}\n"

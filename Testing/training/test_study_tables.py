@@ -47,7 +47,7 @@ def test_the_table_says_what_the_results_hold(small):
     text = study_table.table(small, found)
     assert "| with a teacher | 1 | 0.6500 | 2.00 | +0.00 | -" in text
     assert "| alone | 2 | 0.6750 ± 0.0354 | 2.00 |  |  |  |  | 1,234 | 6 | 1.5 |" in text
-    assert "1 of 4 runs are still to be done." in text and "Far too small." in text
+    assert "1 of 4 runs is still to be done." in text and "Far too small." in text
 
 
 def test_an_arm_may_be_tested_against_another_than_the_baseline(small):
