@@ -8,9 +8,9 @@ A study is a TOML file beside this one. Each run is `distillseg train` and `dist
 with the arm's settings; what it scored on each held-out case is kept in `results/<study>/`, a small
 file for each run, and a run that has one is not repeated. A run that was killed goes on from its
 last epoch when the command is given again. Guides, such as a teacher, are trained once for each
-fold. Of several data sets, each structure is scored by data set ("ct Tumour"); an arm may train a
-network for each by itself. Table and picture are made from the kept results alone, by
-`study_table.py`.
+fold, when an arm that names them comes. Of several data sets, each structure is scored by data set
+("ct Tumour"); an arm may train a network for each by itself. Table and picture are made from the
+kept results alone, by `study_table.py`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from DistillSegLib.files import write_text
 
 def train(study: Study, run: Run, data: Data, out: Path, work: Path, extra: Sequence[str]) -> None:
     """Train a run to its end, in `out`."""
-    folders = train_guides(study, run.fold, data, work, extra)
+    folders = train_guides(study, run, data, work, extra)
     known = {name: teacher_of(study, name, folder) for name, folder in folders.items()}
     known["domains"] = "[" + ",".join(f"'{domain}'" for domain in data) + "]"
     sets = [f"split.fold={run.fold}", f"seed={run.seed}", *extra]

@@ -6,15 +6,15 @@ students are scored by.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from study_commands import Data, command, script, words_of
-from study_design import Guide, Study, recipe_form, recipe_path
+from study_design import Guide, Run, Study, recipe_path
 
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.package import load_package
+from DistillSegLib.training.folder import check_recipe
 from DistillSegLib.training.recipe import load_recipe
 
 
@@ -28,7 +28,17 @@ def folder_of(study: Study, name: str, fold: int, work: Path) -> Path:
     return work / f"{first}-f{fold}"
 
 
-def check_guide(study: Study, name: str, fold: int, folder: Path) -> None:
+def named_by(run: Run, study: Study) -> list[str]:
+    """The guides that a run's settings name; it waits for no other."""
+    return [name for name in study.guides if any(f"{{{name}}}" in word for word in run.arm.set)]
+
+
+def settings_of(guide: Guide, fold: int, extra: Sequence[str]) -> list[str]:
+    """What `--set` says when a guide is trained."""
+    return [f"split.fold={fold}", *extra, *guide.set]
+
+
+def check_guide(study: Study, name: str, fold: int, folder: Path, extra: Sequence[str]) -> None:
     """RecipeError if a guide's folder holds a run of another recipe, or one that saw other cases.
 
     Its cache is trained from: another study's guide would bring the wrong patients with it.
@@ -37,17 +47,14 @@ def check_guide(study: Study, name: str, fold: int, folder: Path) -> None:
     if guide.package:
         check_package(study, guide.package, fold)
         return
-    path = folder / "recipe.json"
-    if not path.is_file():
-        return
-    wanted = recipe_form(guide.recipe)["name"], fold
-    made = json.loads(path.read_text(encoding="utf-8"))
-    found = made["name"], made["split"]["fold"]
-    if found != wanted:
+    recipe = load_recipe(recipe_path(guide.recipe), settings_of(guide, fold, extra))
+    try:
+        check_recipe(recipe, folder, resume=True)
+    except RecipeError as problem:
         raise RecipeError(
-            f"'{folder}' holds the recipe '{found[0]}', fold {found[1]}; the guide '{name}' of the "
-            f"study '{study.name}' is of '{wanted[0]}', fold {wanted[1]}. Give another --work."
-        )
+            f"{problem} It is the folder of the guide '{name}' of the study '{study.name}', "
+            f"fold {fold}; --work gives another."
+        ) from problem
 
 
 def check_package(study: Study, name: str, fold: int) -> None:
@@ -64,15 +71,17 @@ def check_package(study: Study, name: str, fold: int) -> None:
 
 
 def train_guides(
-    study: Study, fold: int, data: Data, work: Path, extra: Sequence[str]
+    study: Study, run: Run, data: Data, work: Path, extra: Sequence[str]
 ) -> dict[str, Path]:
-    """The folders of the guides' runs, trained now unless they are."""
-    folders = {}
+    """The folders of all guides; those that the run learns from are trained now unless they are."""
+    folders, needed = {}, named_by(run, study)
     for name, guide in study.guides.items():
-        folder = folders[name] = folder_of(study, name, fold, work)
-        check_guide(study, name, fold, folder)
+        folder = folders[name] = folder_of(study, name, run.fold, work)
+        check_guide(study, name, run.fold, folder, extra)
+        if name not in needed:
+            continue
         if guide.recipe and not (folder / guide.stage / f"{guide.role}.pt").is_file():
-            sets = [f"split.fold={fold}", *extra, *guide.set]
+            sets = settings_of(guide, run.fold, extra)
             options = ["--data", *words_of(data), "--out", folder, "--resume", "--set", *sets]
             command("train", recipe_path(guide.recipe), *options)
         if guide.stored:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from DistillSegLib.errors import RecipeError
 from DistillSegLib.inference import Segmenter
 from DistillSegLib.package import load_package
 from DistillSegLib.places import resources
-from DistillSegLib.records import from_dict
+from DistillSegLib.records import from_dict, to_dict
+from DistillSegLib.training.recipe import load_recipe
+from Testing.datasets import write_decathlon
 from Testing.training.small_study import plain
 
 
@@ -31,24 +34,48 @@ def test_a_package_does_not_teach_a_fold_whose_answers_it_has_seen(small, tmp_pa
     guides = {"teacher": {"package": "hippocampus-reference"}}
     form = plain(small) | {"guides": guides, "recipe": "recipes/tiny-long.toml"}
     study = from_dict(studies.Study, form)
-    folders = study_guides.train_guides(study, 0, {"": tmp_path}, tmp_path, [])  # trains nothing
+    first = next(studies.queue(study))
+    folders = study_guides.train_guides(
+        study, first, {"": tmp_path}, tmp_path, []
+    )  # trains nothing
     word = study_guides.teacher_of(study, "teacher", folders["teacher"])
     assert word == "{package='hippocampus-reference'}"
     assert folders["teacher"].name == "hippocampus-reference-1.0.0-f0"
     with pytest.raises(RecipeError, match=r"'fold': 0, .* 'small' asks it to teach .*'fold': 1,"):
-        study_guides.train_guides(study, 1, {"": tmp_path}, tmp_path, [])
+        study_guides.train_guides(study, replace(first, fold=1), {"": tmp_path}, tmp_path, [])
 
 
-@pytest.mark.parametrize(("name", "fold"), [("hippocampus", 1), ("small", 0)])
-def test_a_guide_of_another_recipe_or_fold_is_refused(small, tmp_path, name, fold):
+@pytest.mark.parametrize(
+    "word",
+    ["split.fold=0", "seed=8", "stages.student.epochs=2"],
+    ids=["another fold", "another seed", "a longer one"],
+)
+def test_a_guide_that_was_trained_otherwise_is_refused(small, tmp_path, word):
     """Two studies that share a folder may call their guides alike."""
+    run = studies.Run(small.arms[1], fold=1, seed=0)
     folder = study_guides.folder_of(small, "teacher", 1, tmp_path)
     (folder / "student").mkdir(parents=True)
     (folder / "student" / "student.pt").touch()
-    (folder / "recipe.json").write_text(json.dumps({"name": name, "split": {"fold": fold}}))
-    words = rf"'{name}', fold {fold}; .* is of 'small', fold 1\. Give another --work\."
+    settings = study_guides.settings_of(small.guides["teacher"], 1, [])
+    for words in (settings, [*settings, word]):
+        recipe = to_dict(load_recipe(small.recipe, words))
+        (folder / "recipe.json").write_text(json.dumps(recipe))
+        if word not in words:
+            assert study_guides.train_guides(small, run, {}, tmp_path, [])["teacher"] == folder
+    place, _, _ = word.partition("=")
+    words = rf"recipe: '{place}' differs\. .* the guide 'teacher' .* fold 1; --work gives another"
     with pytest.raises(RecipeError, match=words):
-        study_guides.train_guides(small, 1, {"": tmp_path}, tmp_path, [])
+        study_guides.train_guides(small, run, {}, tmp_path, [])
+
+
+def test_an_arm_waits_for_the_guides_alone_that_it_names(small, tmp_path):
+    """Real training, of the teacher: nothing is trained for the arm without one."""
+    data = {"": write_decathlon(tmp_path / "data", cases=8)}
+    none, maps = (studies.Run(arm, fold=0, seed=0) for arm in small.arms)
+    folders = study_guides.train_guides(small, none, data, tmp_path / "work", [])
+    assert not (tmp_path / "work").exists()
+    assert folders == study_guides.train_guides(small, maps, data, tmp_path / "work", [])
+    assert (folders["teacher"] / "student" / "student.pt").is_file()
 
 
 def test_what_a_package_says_may_be_stored_too(tmp_path):
