@@ -22,9 +22,9 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from DistillSegLib.boxes import Box, box_around, grown, voxels_within
 from DistillSegLib.disagreement import (
     PLANES,
-    Box,
     Disagreement,
     anatomical_axes,
     differing_point_mm,
@@ -40,8 +40,8 @@ from DistillSegLib.geometry import describe_grid, on_grid_of, same_grid, spacing
 from DistillSegLib.labels import Label
 from DistillSegLib.matching import Match, by_hand, folded, match, overlaps_of
 from DistillSegLib.metrics import score_masks
-from DistillSegLib.runs import counts_by_value
-from DistillSegLib.segmentations import Segmentation, read_segmentation
+from DistillSegLib.runs import boxes_by_value
+from DistillSegLib.segmentations import Segmentation, read_segmentation, volumes_by_value_ml
 from DistillSegLib.windows import ignore, never
 
 FRAME_OF_REFERENCE = "0020|0052"  # the DICOM tag
@@ -155,7 +155,7 @@ class Comparison:
         shown as only A.
         """
         rows = [row for row in (self.rows if rows is None else rows) if row.disagreement]
-        box = _around([row.disagreement.box for row in rows]) or _corner(self.a.image)
+        box = box_around([row.disagreement.box for row in rows]) or _corner(self.a.image)
         found = np.zeros([part.stop - part.start for part in box], np.uint8)
         for row in rows:
             inner = zip(row.disagreement.box, box)
@@ -175,7 +175,8 @@ class Comparison:
             GeometryError: A holds no voxel of the structure.
         """
         spacing_mm, size = spacing_of(self.a.image), self.a.image.GetSize()[::-1]
-        box = _grown(row.disagreement.box, spacing_mm, size, rim_mm) if row.disagreement else None
+        rims = voxels_within(rim_mm, spacing_mm)
+        box = grown(row.disagreement.box, rims, size) if row.disagreement else None
         mask = self._masks(row, box)[0] if box else np.zeros(0, bool)
         if not mask.any():
             raise GeometryError(
@@ -249,7 +250,7 @@ def compare(
     _check_frames(a.image, b.image)
     moved, notes = _on_grid_of_a(a, b)
     voxels = sitk.GetArrayFromImage(a.image), sitk.GetArrayFromImage(moved.image)
-    boxes = _boxes(a.image), _boxes(moved.image)
+    boxes = tuple(boxes_by_value(each) for each in voxels)
     volumes = volumes_by_value_ml(a.image), volumes_by_value_ml(b.image)
     if pairs is not None:
         matched = by_hand(a.labels, b.labels, pairs)
@@ -328,44 +329,6 @@ def _share_outside(labelmap: sitk.Image, grid: sitk.Image) -> float:
     return np.count_nonzero(labelled & ~inside) / max(1, np.count_nonzero(labelled))
 
 
-def volumes_by_value_ml(labelmap: sitk.Image) -> dict[int, float]:
-    """The volume of each value in a label map; names may repeat, values do not."""
-    direction = np.reshape(labelmap.GetDirection(), (3, 3))
-    voxel_ml = float(abs(np.linalg.det(direction))) * math.prod(labelmap.GetSpacing()) / 1000
-    counts = counts_by_value(sitk.GetArrayViewFromImage(labelmap))
-    return {int(value): int(counts[value]) * voxel_ml for value in np.flatnonzero(counts)}
-
-
-def _boxes(labelmap: sitk.Image) -> dict[int, Box]:
-    """The box (z, y, x) around each value of a label map."""
-    statistics = sitk.LabelShapeStatisticsImageFilter()
-    statistics.SetComputePerimeter(False)
-    statistics.Execute(labelmap)
-    found = {}
-    for value in statistics.GetLabels():
-        numbers = statistics.GetBoundingBox(value)
-        starts, sizes = numbers[:3][::-1], numbers[3:][::-1]
-        found[int(value)] = tuple(slice(i, i + n) for i, n in zip(starts, sizes))
-    return found
-
-
-def _around(boxes: Sequence[Box]) -> Box | None:
-    """The box around boxes; None where there are none."""
-    if not boxes:
-        return None
-    parts = zip(*boxes)
-    return tuple(slice(min(p.start for p in part), max(p.stop for p in part)) for part in parts)
-
-
-def _grown(box: Box, spacing_mm: Sequence[float], size: Sequence[int], rim_mm: float) -> Box:
-    """A box with a rim around it, as far as the image goes."""
-    rims = [math.ceil(rim_mm / step) for step in spacing_mm]
-    return tuple(
-        slice(max(0, part.start - rim), min(n, part.stop + rim))
-        for part, rim, n in zip(box, rims, size)
-    )
-
-
 def _corner(image: sitk.Image) -> Box:
     """A small box, for what has no voxel."""
     return tuple(slice(0, min(2, size)) for size in image.GetSize()[::-1])
@@ -374,9 +337,9 @@ def _corner(image: sitk.Image) -> Box:
 def _measured(row: Row, voxels: tuple, boxes: tuple, image: sitk.Image, tolerance_mm: float) -> Row:
     """A row with its numbers, measured on the box around both masks."""
     known = [found[i.value] for found, i in zip(boxes, (row.a, row.b)) if i.value in found]
-    tight = _around(known) or _corner(image)
+    tight = box_around(known) or _corner(image)
     # With a rim of a voxel, for a flat structure in a volume is not a picture (see `metrics`).
-    box = _grown(tight, (1.0, 1.0, 1.0), image.GetSize()[::-1], 1.0)
+    box = grown(tight, (1, 1, 1), image.GetSize()[::-1])
     a, b = voxels[0][box] == row.a.value, voxels[1][box] == row.b.value
     score = score_masks(row.a, a, b, spacing_mm=spacing_of(image), tolerance_mm=tolerance_mm)
     found = disagreement(a, b, box, image)

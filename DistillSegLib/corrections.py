@@ -24,7 +24,7 @@ from DistillSegLib import __version__
 from DistillSegLib.comparison import Comparison, compare
 from DistillSegLib.errors import DatasetError
 from DistillSegLib.files import write_text
-from DistillSegLib.geometry import on_grid_of, same_grid
+from DistillSegLib.geometry import on_grid_of, same_grid, voxel_ml
 from DistillSegLib.images import write_image
 from DistillSegLib.labels import LabelTable
 from DistillSegLib.manifest import Manifest
@@ -179,8 +179,6 @@ def _record(
 ) -> dict[str, Any]:
     before, after = (sitk.GetArrayViewFromImage(each.image) for each in (found.a, found.b))
     voxels = int(np.count_nonzero(before != after))
-    shear = abs(np.linalg.det(np.reshape(found.a.image.GetDirection(), (3, 3))))
-    voxel_ml = float(np.prod(found.a.image.GetSpacing()) * shear) / 1000
     return {
         "case": case,
         "saved": datetime.now(timezone.utc).date().isoformat(),
@@ -188,7 +186,7 @@ def _record(
         "package": dict(sorted(package.digests.items())),
         "made_by": f"DistillSeg {__version__}",
         "changed_voxels": voxels,
-        "changed_ml": voxels * voxel_ml,
+        "changed_ml": voxels * voxel_ml(found.a.image),
         "tolerance_mm": found.tolerance_mm,
         "a": found.a.source,
         "b": found.b.source,

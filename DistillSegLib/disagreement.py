@@ -14,13 +14,12 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from DistillSegLib.boxes import Box
 from DistillSegLib.geometry import spacing_of
 from DistillSegLib.regions import RAS_TO_LPS
 
 PLANES = ("axial", "coronal", "sagittal")
 AGREE, ONLY_A, ONLY_B = 1, 2, 3  # values of a map
-
-Box = tuple[slice, slice, slice]  # z, y, x
 
 
 @dataclass(frozen=True, eq=False)

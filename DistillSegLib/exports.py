@@ -8,10 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from DistillSegLib.comparison import volumes_by_value_ml
 from DistillSegLib.files import write_text
 from DistillSegLib.images import WRITABLE
-from DistillSegLib.segmentations import Segmentation, write_segmentation
+from DistillSegLib.segmentations import Segmentation, volumes_by_value_ml, write_segmentation
 
 
 def write_volumes(segmentation: Segmentation, path: Path | str) -> Path:

@@ -16,11 +16,11 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from DistillSegLib.boxes import bounding_box, grown, voxels_within
 from DistillSegLib.comparison import Comparison, Row
 from DistillSegLib.disagreement import anatomical_axes
 from DistillSegLib.geometry import on_grid_of, reorient, same_grid, spacing_of
 from DistillSegLib.labels import Label
-from DistillSegLib.metrics import bounding_box
 from DistillSegLib.pictures import outline, png, shaded
 from DistillSegLib.segmentations import Segmentation
 
@@ -135,11 +135,7 @@ def _around(shown: NDArray[np.bool_], spacing_mm: Sequence[float]) -> tuple[slic
     box = bounding_box(shown)
     if box is None:
         return tuple(slice(0, size) for size in shown.shape)
-    margins = [math.ceil(MARGIN_MM / step) for step in spacing_mm]
-    return tuple(
-        slice(max(0, part.start - margin), min(size, part.stop + margin))
-        for part, margin, size in zip(box, margins, shown.shape)
-    )
+    return grown(box, voxels_within(MARGIN_MM, spacing_mm), shown.shape)
 
 
 def _window(image: NDArray, inside: NDArray[np.bool_]) -> tuple[float, float]:

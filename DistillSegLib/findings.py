@@ -10,14 +10,12 @@ from dataclasses import dataclass
 
 import SimpleITK as sitk
 
-from DistillSegLib.comparison import volumes_by_value_ml
+from DistillSegLib.boxes import Box
 from DistillSegLib.errors import Cancelled
 from DistillSegLib.postprocessing import connected_parts
 from DistillSegLib.runs import boxes_by_value
-from DistillSegLib.segmentations import Segmentation
+from DistillSegLib.segmentations import Segmentation, volumes_by_value_ml
 from DistillSegLib.windows import never
-
-Box = tuple[slice, ...]  # along z, y, x
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def findings(
     return found
 
 
-def _reaches_border(box: tuple[slice, ...], shape: Sequence[int]) -> bool:
+def _reaches_border(box: Box, shape: Sequence[int]) -> bool:
     """Whether a box reaches the first or last slice of an image.
 
     Along an axis of a single slice nothing does.

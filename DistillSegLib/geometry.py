@@ -86,6 +86,11 @@ def spacing_of(image: sitk.Image) -> Spacing:
     return image.GetSpacing()[::-1]
 
 
+def voxel_ml(image: sitk.Image) -> float:
+    """The volume of one voxel in ml; sheared axes, as of a tilted gantry, make it smaller."""
+    return float(abs(np.linalg.det(index_to_patient(image)))) / 1000
+
+
 def same_grid(a: sitk.Image, b: sitk.Image, *, tolerance_mm: float = 1e-3) -> bool:
     """Whether voxels of equal index lie at the same place in the patient, to `tolerance_mm`.
 

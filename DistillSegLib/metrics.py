@@ -29,6 +29,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from DistillSegLib.boxes import bounding_box
 from DistillSegLib.errors import GeometryError
 from DistillSegLib.labels import Label, LabelTable
 
@@ -192,19 +193,6 @@ def surface_distances(a: NDArray, b: NDArray, spacing_mm: Spacing) -> SurfaceDis
         area_a=area_mm2[codes_a[at_a]],
         area_b=area_mm2[codes_b[at_b]],
     )
-
-
-def bounding_box(mask: NDArray) -> tuple[slice, ...] | None:
-    """The smallest box that holds every true voxel, or None for an empty mask."""
-    box = []
-    for axis in range(mask.ndim):
-        rest = tuple(other for other in range(mask.ndim) if other != axis)
-        hits = np.flatnonzero(mask.any(axis=rest))
-        if not hits.size:
-            return None
-        box.append(slice(int(hits[0]), int(hits[-1]) + 1))
-        mask = mask[(slice(None),) * axis + (box[-1],)]  # the next axis looks at what is left
-    return tuple(box)
 
 
 def _check_shapes(a: NDArray, b: NDArray) -> None:

@@ -68,11 +68,13 @@ def apply(steps: Iterable[Step], labelmap: sitk.Image) -> sitk.Image:
     """
     import SimpleITK as sitk  # here, because training imports this file without it
 
+    from DistillSegLib.geometry import voxel_ml
+
     steps = tuple(steps)
     if not steps:
         return labelmap
     voxels = sitk.GetArrayFromImage(labelmap)
-    voxel_ml = math.prod(labelmap.GetSpacing()) / 1000
+    one_ml = voxel_ml(labelmap)
     boxes = boxes_by_value(voxels)  # they only shrink
     for step in steps:
         for value in step.labels:
@@ -83,7 +85,7 @@ def apply(steps: Iterable[Step], labelmap: sitk.Image) -> sitk.Image:
             if not mask.any():  # an earlier step has taken it
                 continue
             parts = connected_parts(mask)
-            kept = step.kept(np.bincount(parts.ravel())[1:], voxel_ml)
+            kept = step.kept(np.bincount(parts.ravel())[1:], one_ml)
             voxels[box][mask & ~np.append(False, kept)[parts]] = 0
     result = sitk.GetImageFromArray(voxels)
     result.CopyInformation(labelmap)

@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from DistillSegLib import __version__
-from DistillSegLib.comparison import Comparison, Row, volumes_by_value_ml
+from DistillSegLib.comparison import Comparison, Row
 from DistillSegLib.figures import (
     BLUE,
     GREY,
@@ -30,7 +30,7 @@ from DistillSegLib.figures import (
 )
 from DistillSegLib.files import write_text
 from DistillSegLib.geometry import describe_grid
-from DistillSegLib.segmentations import Segmentation
+from DistillSegLib.segmentations import Segmentation, volumes_by_value_ml
 
 RESEARCH_USE = "For research use. Not a medical device: not for diagnosis or treatment."
 

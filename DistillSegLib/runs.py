@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-Box = tuple[slice, slice, slice]
+from DistillSegLib.boxes import Box
 
 
 def counts_by_value(voxels: NDArray[np.integer]) -> NDArray[np.int64]:

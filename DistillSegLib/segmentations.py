@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from DistillSegLib.errors import GeometryError, ImageError
-from DistillSegLib.geometry import check_image
+from DistillSegLib.geometry import check_image, voxel_ml
 from DistillSegLib.images import read_file, refuse_image, write_image
 from DistillSegLib.labels import PALETTE, Label, LabelTable, label_table
 from DistillSegLib.runs import counts_by_value
@@ -51,11 +51,15 @@ class Segmentation:
 
 def volumes_ml(segmentation: Segmentation) -> dict[str, float]:
     """The volume of each structure, by name and in the table's order."""
-    counts = counts_by_value(sitk.GetArrayViewFromImage(segmentation.image))
-    spacing, direction = segmentation.image.GetSpacing(), segmentation.image.GetDirection()
-    shear = abs(np.linalg.det(np.reshape(direction, (3, 3))))  # 1 unless the axes are sheared
-    voxel_ml = float(np.prod(spacing) * shear) / 1000
-    return {label.name: float(counts[label.value]) * voxel_ml for label in segmentation.labels}
+    volumes = volumes_by_value_ml(segmentation.image)
+    return {label.name: volumes.get(label.value, 0.0) for label in segmentation.labels}
+
+
+def volumes_by_value_ml(labelmap: sitk.Image) -> dict[int, float]:
+    """The volume of each value in a label map, in ml; names may repeat, values do not."""
+    one = voxel_ml(labelmap)
+    counts = counts_by_value(sitk.GetArrayViewFromImage(labelmap))
+    return {int(value): int(counts[value]) * one for value in np.flatnonzero(counts)}
 
 
 def relabelled(segmentation: Segmentation, values: Sequence[int]) -> Segmentation:

@@ -12,12 +12,12 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from DistillSegLib.boxes import Box
 from DistillSegLib.errors import Cancelled, GeometryError
 
 Predict = Callable[[NDArray], NDArray]  # (N, C, d, h, w) -> (N, K, d/s, h/s, w/s), float32
 Shape = tuple[int, int, int]
 Size = int | Shape  # one number for all axes, or (z, y, x)
-Box = tuple[slice, slice, slice]
 
 SIGMA = 1 / 8  # of the window, as nnU-Net and MONAI weigh theirs
 FLOOR = 1e-3  # of the weight, as MONAI: far corners stay well above rounding

@@ -20,7 +20,7 @@ LIBRARY = Path(DistillSegLib.__file__).parent
 
 FLOORS = [
     {"errors", "machine", "pictures", "places", "quiet"},  # floor 0: words, numbers, space
-    {"cells", "records", "labels", "files", "geometry", "regions", "headers"},
+    {"boxes", "cells", "records", "labels", "files", "geometry", "regions", "headers"},
     # 1: images and masks
     {"confidence", "dicom", "metrics", "runs", "sampling", "upsampling", "windows"},
     {"preprocessing", "scope"},
@@ -81,6 +81,7 @@ WITHOUT_SIMPLEITK = [
     "labels",
     "files",
     "preprocessing",
+    "boxes",
     "windows",
     "metrics",
     "runs",

@@ -10,7 +10,6 @@ import pytest
 from DistillSegLib.errors import GeometryError
 from DistillSegLib.labels import label_table
 from DistillSegLib.metrics import (
-    bounding_box,
     dice,
     hd95_mm,
     nsd,
@@ -170,11 +169,6 @@ def test_masks_of_different_shape_are_refused_with_both_shapes():
 def test_a_tolerance_that_is_no_distance_is_refused(tolerance_mm):
     with pytest.raises(ValueError, match="tolerance must be 0 mm or more"):
         nsd(SOMETHING, SOMETHING, spacing_mm=UNIT, tolerance_mm=tolerance_mm)
-
-
-def test_bounding_box_is_the_smallest():
-    assert bounding_box(SOMETHING) == (slice(1, 2), slice(1, 3), slice(2, 4))
-    assert bounding_box(NOTHING) is None
 
 
 def random_masks(seed: int, dimensions: int = 3):

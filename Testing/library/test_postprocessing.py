@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,14 @@ def test_remove_small_goes_by_volume_and_keeps_a_part_of_exactly_it():
         ". . . . 1 . .",
         ". . . . . 1 .",
     )
+
+
+def test_a_voxel_of_sheared_axes_is_smaller_than_its_sides_say():
+    """A gantry tilted by 30 degrees: 0.03 ml shrink by its cosine, and two voxels with them."""
+    image = drawn("1 1 .")
+    image.SetDirection((1, 0, 0, 0, 1, -0.5, 0, 0, math.sqrt(0.75)))
+    assert rows_of(apply([RemoveSmall((1,), 0.05)], image)) == ("1 1 .",)
+    assert rows_of(apply([RemoveSmall((1,), 0.055)], image)) == (". . .",)
 
 
 def test_a_step_after_one_that_took_everything():

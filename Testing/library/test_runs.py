@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from DistillSegLib.metrics import bounding_box
+from DistillSegLib.boxes import bounding_box
 from DistillSegLib.runs import boxes_by_value, counts_by_value
 
 

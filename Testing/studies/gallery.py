@@ -21,6 +21,7 @@ from examine import held_out_cases
 from gallery_picture import Shown, gallery, mean_dice
 
 from DistillSegLib import Segmenter
+from DistillSegLib.boxes import bounding_box
 from DistillSegLib.comparison import compare
 from DistillSegLib.datasets import Case
 from DistillSegLib.evaluation import Scores, evaluate
@@ -29,7 +30,6 @@ from DistillSegLib.files import write_text
 from DistillSegLib.geometry import spacing_of
 from DistillSegLib.images import read_image
 from DistillSegLib.labels import LabelTable
-from DistillSegLib.metrics import bounding_box
 from DistillSegLib.segmentations import read_segmentation
 
 ROOT = Path(__file__).resolve().parents[2]
