@@ -21,9 +21,13 @@ def loader(cache, config=AugmentationConfig(), window=(12, 12, 12), **settings) 
     return PatchLoader(cache, config, window=window, batch=2, seed=5, **{"workers": 0} | settings)
 
 
-def same(a, b) -> bool:
-    return all(
-        torch.equal(x.image, y.image) and torch.equal(x.label, y.label) for x, y in zip(a, b)
+def same(ours, theirs) -> bool:
+    """Whether two epochs hold the same batches; neither may be empty."""
+    ours, theirs = list(ours), list(theirs)
+    assert ours and theirs
+    return len(ours) == len(theirs) and all(
+        torch.equal(a.image, b.image) and torch.equal(a.label, b.label)
+        for a, b in zip(ours, theirs)
     )
 
 
