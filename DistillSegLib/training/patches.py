@@ -72,7 +72,7 @@ class PatchLoader:
         self.stream: Iterator[Any] = iter(())  # of the loader, at the beginning of epoch `next`
         self.next: int | None = None
         self.loader = DataLoader(
-            _Patches(cache, [*labelled, *others], augmentation, window, seed, stored),
+            _Patches(cache, labelled, others, augmentation, window, seed, stored),
             batch_sampler=self.batches,
             num_workers=worker_count(workers),
             persistent_workers=worker_count(workers) > 0,
@@ -183,19 +183,23 @@ class _Patches(Dataset):
     """(epoch, position, case) -> image (C, d, h, w) float32, label (d, h, w) int64, maps, case.
 
     The maps, of stored teachers, are role -> (K, d, h, w) float32 probabilities.
+
+    Args:
+        labelled, others: numbered from 0 in this order; the label of the others decides nothing.
     """
 
     def __init__(
         self,
         cache: Cache,
-        cases: Sequence[CachedCase],
+        labelled: Sequence[CachedCase],
+        others: Sequence[CachedCase],
         config: AugmentationConfig,
         window: tuple[int, int, int],
         seed: int,
         stored: Mapping[str, Maps] = EMPTY,
     ):
         self.stored = dict(stored)
-        self.cache, self.cases = cache, cases
+        self.cache, self.cases, self.labelled = cache, [*labelled, *others], len(labelled)
         self.window, self.seed = window, seed
         self.foreground = config.foreground
         self.augmentation = Augmentation(config, window)
@@ -210,7 +214,7 @@ class _Patches(Dataset):
         random = np.random.default_rng((self.seed, epoch, position))
         case = self.cases[number]
         label = self.cache.label(case)
-        start = self._start(label, random)
+        start = self._start(label, random, self.foreground if number < self.labelled else 0.0)
         image, label = self._cut(self.cache.image(case), start), self._cut(label, start)
         kinds, maps = self._maps(case, start)
         image, label, maps = self.augmentation(image, label, maps, seed=int(random.integers(2**32)))
@@ -226,10 +230,16 @@ class _Patches(Dataset):
         cut = [self._cut(maps, start) for _hard, maps in found]
         return [hard for hard, _maps in found], np.concatenate(cut) if cut else None
 
-    def _start(self, label: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Where the window begins: about a labelled voxel, or anywhere inside the image."""
+    def _start(
+        self, label: np.ndarray, random: np.random.Generator, foreground: float
+    ) -> np.ndarray:
+        """Where the window begins: about a labelled voxel, or anywhere inside the image.
+
+        Args:
+            foreground: share of the windows about a labelled voxel.
+        """
         room = np.maximum(np.array(label.shape) - self.window, 0)
-        if room.any() and random.random() < self.foreground:
+        if room.any() and random.random() < foreground:
             labelled = np.flatnonzero(label)
             if len(labelled):
                 chosen = labelled[random.integers(len(labelled))]

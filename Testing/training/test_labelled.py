@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from shutil import copytree
 
+import numpy as np
 import pytest
 import torch
 
@@ -58,8 +60,8 @@ def folder(tmp_path_factory) -> Path:
     return out
 
 
-def loader(folder: Path, **settings) -> PatchLoader:
-    plain = AugmentationConfig(affine=0.0)
+def loader(folder: Path, foreground: float = 0.34, **settings) -> PatchLoader:
+    plain = AugmentationConfig(affine=0.0, foreground=foreground)
     form = {"window": (8, 8, 8), "batch": 2, "seed": 0, "workers": 0}
     return PatchLoader(open_cache(folder / "cache"), plain, **form | settings)
 
@@ -72,6 +74,25 @@ def test_every_batch_has_a_label_and_an_image_without(folder):
         assert batch.labelled.tolist() == [True, False]
         assert not batch.label[1].any()
     assert any(batch.label[0].any() for batch in batches)
+
+
+def test_a_withheld_label_does_not_say_where_a_patch_is_taken(folder, tmp_path):
+    """Patches of the others are the same where their labels are others."""
+    split = SplitConfig(labelled=0.25, unlabelled="images")
+    known = {case.id for case in open_cache(folder / "cache").labelled_cases(0.25, 0)}
+    copytree(folder / "cache", tmp_path / "cache")
+    for case in open_cache(tmp_path / "cache").training_cases:
+        if case.id not in known:
+            path = tmp_path / "cache" / case.folder / "label.npy"
+            label = np.zeros_like(np.load(path))
+            label[0, 0, 0] = 1
+            np.save(path, label)
+    form = {"split": split, "window": (4, 4, 4), "foreground": 1.0}
+    ours, other = (list(loader(place, **form).epoch(0)) for place in (folder, tmp_path))
+    assert len(ours) == len(other) == 4
+    for one, two in zip(ours, other):
+        assert torch.equal(one.image, two.image)
+        assert one.label[0].any()  # of a labelled case: about a labelled voxel
 
 
 def test_both_processes_have_labels(folder):
