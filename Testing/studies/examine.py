@@ -21,7 +21,7 @@ import argparse
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,8 @@ class Finding:
     """One structure of one case.
 
     Attributes:
-        error: of its volume, as a share of the reference's.
+        dice: NaN where neither has it; 0 where only the model does: a false find.
+        error: of its volume, as a share of the reference's; NaN where the reference has none.
         confidence: mean probability of the voxels given to it; None where there are none.
     """
 
@@ -90,7 +91,8 @@ def examine(
         )
         form = {"spacing_mm": spacing_of(reference), "tolerance_mm": 1.0}
         for each in score(ours, theirs, labels, **form):
-            error = (each.volume_a_ml - each.volume_b_ml) / max(each.volume_b_ml, 1e-9)
+            reference_ml = each.volume_b_ml
+            error = (each.volume_a_ml - reference_ml) / reference_ml if reference_ml else math.nan
             known = made.confidence.get(each.label.value)
             findings.append(
                 Finding(
@@ -98,7 +100,7 @@ def examine(
                     each.label.name,
                     each.dice,
                     each.hd95_mm,
-                    each.volume_b_ml,
+                    reference_ml,
                     error,
                     known,
                 )
@@ -138,40 +140,65 @@ def report(
 
 
 def _structure(name: str, found: Sequence[Finding]) -> str:
-    dice = sorted(f.dice for f in found)
-    low, middle = np.percentile(dice, (5, 50))
-    errors = [100 * f.error for f in found]
-    worst = sorted(found, key=lambda f: f.dice)[:WORST]
-    rows = [
-        (
-            f.case,
-            f"{f.dice:.3f}",
-            f"{f.hd95_mm:.1f}" if math.isfinite(f.hd95_mm) else "missed",
-            f"{f.reference_ml:.2f}",
-            f"{100 * f.error:+.0f} %",
-        )
-        for f in worst
-    ]
-    bias = statistics.fmean(errors)
+    scored = [f for f in found if not math.isnan(f.dice)]
+    if not scored:
+        return f"**{name}**: no reference has it, and the model found it in no case."
+    low, middle = np.percentile([f.dice for f in scored], (5, 50))
+    worst = sorted(scored, key=lambda f: f.dice)[:WORST]
     return (
-        f"**{name}**: Dice median {middle:.3f}, 5th percentile {low:.3f}. Volume "
-        f"{bias:+.1f} % on average ({min(errors):+.0f} % to {max(errors):+.0f} % in single cases; "
-        f"mean absolute error {statistics.fmean(map(abs, errors)):.1f} %). Worst cases:\n\n"
-        + _table(("case", "Dice", "HD95 (mm)", "volume (ml)", "volume error"), rows)
+        f"**{name}**: Dice median {middle:.3f}, 5th percentile {low:.3f}. {_volumes(found)}"
+        f"{_false_finds(found)}Worst cases:\n\n"
+        + _table(("case", "Dice", "HD95 (mm)", "volume (ml)", "volume error"), map(_row, worst))
+    )
+
+
+def _volumes(found: Sequence[Finding]) -> str:
+    """A sentence on the errors of volume where the reference has one, with a space behind it."""
+    errors = [100 * f.error for f in found if f.reference_ml > 0]
+    if not errors:
+        return ""
+    return (
+        f"Volume {statistics.fmean(errors):+.1f} % on average ({min(errors):+.0f} % to "
+        f"{max(errors):+.0f} % in single cases; mean absolute error "
+        f"{statistics.fmean(map(abs, errors)):.1f} %). "
+    )
+
+
+def _false_finds(found: Sequence[Finding]) -> str:
+    """A sentence on the cases whose reference has none, with a space behind it, or nothing."""
+    absent = [f for f in found if not f.reference_ml > 0]
+    if not absent:
+        return ""
+    false = sum(not math.isnan(f.dice) for f in absent)
+    return f"False finds: {false} (the reference has none in {len(absent)} of {len(found)} cases). "
+
+
+def _row(finding: Finding) -> tuple[str, ...]:
+    nowhere = "missed" if finding.reference_ml > 0 else "false find"
+    return (
+        finding.case,
+        f"{finding.dice:.3f}",
+        f"{finding.hd95_mm:.1f}" if math.isfinite(finding.hd95_mm) else nowhere,
+        f"{finding.reference_ml:.2f}",
+        f"{100 * finding.error:+.0f} %" if finding.reference_ml > 0 else "–",
     )
 
 
 def _subgroups(
     findings: Sequence[Finding], structures: Sequence[str], groups: Mapping[str, str]
 ) -> str:
-    """Rows of the groups by case id, then of the thirds by volume, of each structure."""
+    """Rows of the groups by case id, then of the thirds by volume, of each structure.
+
+    Where the reference has none there is no volume to choose a third by.
+    """
     rows = []
     for title, pattern in groups.items():
         chosen = [f for f in findings if re.search(pattern, f.case)]
         rows.append((title, *(_mean([f for f in chosen if f.structure == s]) for s in structures)))
     thirds: dict[str, list[str]] = {"small": [], "middle": [], "large": []}
     for name in structures:
-        found = sorted((f for f in findings if f.structure == name), key=lambda f: f.reference_ml)
+        there = [f for f in findings if f.structure == name and f.reference_ml > 0]
+        found = sorted(there, key=lambda f: f.reference_ml)
         for part, cell in zip(np.array_split(np.arange(len(found)), 3), thirds.values()):
             cell.append(_mean([found[i] for i in part]))
     rows += [(f"{name} third by volume", *cells) for name, cells in thirds.items()]
@@ -179,9 +206,9 @@ def _subgroups(
 
 
 def _mean(found: Sequence[Finding]) -> str:
-    if not found:
+    dice = [f.dice for f in found if not math.isnan(f.dice)]
+    if not dice:
         return "–"
-    dice = [f.dice for f in found]
     spread = f" ± {statistics.stdev(dice):.3f}" if len(dice) > 1 else ""
     return f"{statistics.fmean(dice):.3f}{spread} (n = {len(dice)})"
 
@@ -210,7 +237,7 @@ def _calibration(findings: Sequence[Finding], given: NDArray, near: NDArray) -> 
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))
 
 
