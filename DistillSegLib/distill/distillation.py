@@ -96,13 +96,18 @@ class Distillation(nn.Module):
         return losses
 
     def _value(self, link: Link, batch: Batch, views: Mapping[str, View]) -> Tensor:
-        """A link's loss, of the labelled samples if its term looks at the label; 0 of none."""
+        """A link's loss, of the labelled samples if its term looks at the label; 0 of none.
+
+        A term that compares domains has nothing to say either where of several only one is
+        labelled.
+        """
         student = views[link.student]
         guide = views[link.teacher].detached() if link.term.guided else None
         if batch.labelled is not None and reads_label(link.term):
             known = batch.labelled
-            if not known.any():
-                return 0.0 * student.logits.sum()
+            alone = _several(batch.domain) and not _several(batch.domain[known])
+            if not known.any() or (alone and getattr(link.term, "compares_domains", False)):
+                return student.logits[:0].float().sum()  # with a gradient of zero for all weights
             student, guide = student.of(known), guide.of(known) if guide else None
             batch = batch._replace(
                 image=batch.image[known],
@@ -198,6 +203,11 @@ class Distillation(nn.Module):
             what = f"  {link.weight:g} x {link.term}" if link else ""
             rows.append(f"{name:<12}{loss.item():>12.4f}{what}")
         return "\n".join(rows)
+
+
+def _several(domain: Tensor | None) -> bool:
+    """Whether samples are of more than one domain."""
+    return domain is not None and len(domain.unique()) > 1
 
 
 def roles_table(

@@ -310,6 +310,16 @@ def test_a_third_modality_is_one_word_of_the_recipe(tmp_path, data):
     assert data["plan"]["channels"] == ["PET"] and type(net).__name__ == "FastUNet"
 
 
+def test_modalities_learn_from_each_other_where_few_cases_are_labelled(tmp_path, pair):
+    """In some batches one modality's only patch is labelled, and the other's is not."""
+    few = recipe("split.folds=8", "split.labelled=0.3", "split.unlabelled=images")
+    run(few, pair, tmp_path / "run")
+    caches = {domain: open_cache(tmp_path / "run" / "cache" / domain) for domain in pair}
+    patches = loader(caches, batch=2, split=few.split)
+    known = [batch.labelled.tolist() for number in (0, 1) for batch in patches.epoch(number)]
+    assert [True, True] in known and ([True, False] in known or [False, True] in known)
+
+
 class Killed(Exception):
     pass
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import Conv3d
 
+from DistillSegLib.distill.distillation import Distillation, Link
 from DistillSegLib.distill.ummkd import DomainAgreement, DomainLabel, class_means
-from DistillSegLib.distill.views import Batch, View
+from DistillSegLib.distill.views import Batch, Tapped, View
 
 # logits, class of each voxel
 A = [([2.0, 0.0], 0), ([4.0, 0.0], 0), ([0.0, 2.0], 1)]
@@ -167,3 +169,46 @@ def test_a_perfect_answer_costs_nothing_and_a_hopeless_voxel_at_most_log_200():
     wrong = DomainLabel(dice=0.0)(batch, View(-sure)).item()
     weights = (1 / 3 + 1 / 3 + 2 / 3) / 3  # classes 0, 0, 1: the share of the other class
     assert wrong == pytest.approx(weights * 5.298317, abs=1e-5)
+
+
+def agreement(domain: torch.Tensor | None, labelled: list[bool]) -> tuple[Distillation, Batch]:
+    """A step of the agreement alone, on a sample for each of `labelled`."""
+    torch.manual_seed(0)
+    net = Distillation({"student": Tapped(Conv3d(1, 3, 1))}, {}, {"a": Link(DomainAgreement())})
+    image, label = torch.randn(len(labelled), 1, 2, 3, 4), torch.arange(3).repeat(len(labelled), 8)
+    label = label.reshape(-1, 2, 3, 4)
+    return net, Batch(image, label, domain, labelled=torch.tensor(labelled))
+
+
+def test_where_one_domain_only_is_labelled_the_agreement_is_zero_not_refused():
+    for labelled in ([True, False], [False, True], [False, False]):
+        net, batch = agreement(torch.tensor([0, 1]), labelled)
+        losses = net(batch)
+        losses["total"].backward()
+        assert losses["a"].item() == 0
+        assert all(w.grad is not None and not w.grad.any() for w in net.parameters())
+    net, batch = agreement(torch.tensor([0, 0, 1, 1]), [True, False, False, True])
+    alone = net(
+        batch._replace(
+            image=batch.image[[0, 3]],
+            label=batch.label[[0, 3]],
+            domain=torch.tensor([0, 1]),
+            labelled=None,
+        )
+    )
+    assert net(batch)["a"].item() == pytest.approx(alone["a"].item()) != 0
+
+
+def test_no_loss_is_zero_even_where_the_sum_of_half_precision_logits_is_not_finite():
+    net, batch = agreement(torch.tensor([0, 1]), [True, False])
+    logits = torch.full((2, 3, 2, 3, 4), 6e4, dtype=torch.float16, requires_grad=True)
+    loss = net.losses(batch, {"student": View(logits)})["a"]
+    loss.backward()
+    assert loss.item() == 0 and not logits.grad.any()
+
+
+@pytest.mark.parametrize("domain", [None, torch.tensor([1, 1])])
+def test_a_batch_of_one_domain_is_refused_whatever_is_labelled(domain):
+    net, batch = agreement(domain, [True, False])
+    with pytest.raises(ValueError, match="needs samples of two in every batch"):
+        net(batch)
