@@ -33,11 +33,13 @@ import numpy as np
 
 from DistillSegLib.datasets import Dataset, read_dataset
 from DistillSegLib.files import write_text
+from DistillSegLib.training.seeds import mixed
 
 CONFIGURATION = "3d_fullres"
 NUMBER = 4
 # What all pieces and folds of a training have in common.
 SAME = ("features", "batch", "epochs", "iterations", "seed", "bf16")
+CLOCKS = {"cpu_seconds": time.process_time, "seconds": time.monotonic}
 
 
 def main() -> None:
@@ -137,20 +139,22 @@ def train(options: argparse.Namespace) -> None:
 
     os.environ["nnUNet_n_proc_DA"] = "0"  # noqa: SIM112 - nnU-Net spells it so
     device = torch.device(options.device)
-    for seeded in (random.seed, np.random.seed, torch.manual_seed):
-        seeded(options.seed)
+    sow(options.seed)
     trainer = get_trainer_from_args(str(NUMBER), CONFIGURATION, options.fold, device=device)
     trainer.num_epochs = options.epochs
     trainer.num_iterations_per_epoch = options.iterations
     trainer.num_val_iterations_per_epoch = 5
     trainer.save_every = 10
     maybe_load_checkpoint(trainer, options.resume, False)
-    cost = counted(trainer, options.out / f"spent-f{options.fold}.json", options.resume)
+    if trainer.current_epoch:  # else its patches would be those of the first epochs once more
+        sow(mixed(options.seed, trainer.current_epoch))
+    spent = counted(trainer, options.out / f"spent-f{options.fold}.json", options.resume)
     if not trainer.was_initialized:
         trainer.initialize()
     with sixteen_bits(trainer.network) if options.bf16 else contextlib.nullcontext():
         trainer.run_training()
     trainer.perform_actual_validation()
+    cost = {key: sum(epoch[key] for epoch in spent) for key in CLOCKS}
     trained = {
         "parameters": sum(weight.numel() for weight in trainer.network.parameters()),
         "epochs": options.epochs,
@@ -162,6 +166,14 @@ def train(options: argparse.Namespace) -> None:
     }
     write_text(options.out / f"trained-f{options.fold}.json", json.dumps(trained, indent=1) + "\n")
     print(f"The teacher: {trainer.output_folder_base}, folds = [{options.fold}]")
+
+
+def sow(seed: int) -> None:
+    """Seed all that nnU-Net draws from."""
+    import torch
+
+    for seeded in (random.seed, np.random.seed, torch.manual_seed):
+        seeded(seed)
 
 
 @contextlib.contextmanager
@@ -189,25 +201,44 @@ def sixteen_bits(network: Any) -> Iterator[None]:
         del network.forward  # the class's again
 
 
-def counted(trainer: Any, path: Path, resume: bool) -> dict[str, float]:
-    """What its epochs cost, those of earlier pieces included; kept in `path` after each epoch."""
-    cost = {"cpu_seconds": 0.0, "seconds": 0.0}
-    if resume and path.is_file():
-        cost.update(json.loads(path.read_text(encoding="utf-8")))
-    clocks = {"cpu_seconds": time.process_time, "seconds": time.monotonic}
-    before = {key: clock() for key, clock in clocks.items()}
+def counted(trainer: Any, path: Path, resume: bool) -> list[dict[str, float]]:
+    """What each of its epochs cost, those of earlier pieces included; kept in `path` after each.
+
+    A trainer that was stopped goes on from its last checkpoint. What it spent on epochs after that
+    is left out, for it does them again.
+    """
+    spent = spent_before(path, trainer.current_epoch) if resume else []
+    before = {key: clock() for key, clock in CLOCKS.items()}
     finish = trainer.on_epoch_end
 
-    def on_epoch_end() -> None:
-        finish()
-        for key, clock in clocks.items():
+    def count() -> None:
+        for key, clock in CLOCKS.items():
             now = clock()
-            cost[key] += now - before[key]
+            spent[-1][key] += now - before[key]
             before[key] = now
-        write_text(path, json.dumps(cost))
+        write_text(path, json.dumps(spent))
+
+    def on_epoch_end() -> None:
+        spent.append(dict.fromkeys(CLOCKS, 0.0))
+        count()  # also before the checkpoint, which may be the last thing that is done
+        finish()
+        count()
 
     trainer.on_epoch_end = on_epoch_end
-    return cost
+    return spent
+
+
+def spent_before(path: Path, epochs: int) -> list[dict[str, float]]:
+    """What the first `epochs` cost; SystemExit where `path` does not tell of all of them."""
+    if not epochs:
+        return []
+    spent = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    if not isinstance(spent, list) or len(spent) < epochs:
+        raise SystemExit(
+            f"'{path}' does not hold what each of the first {epochs} epochs cost; give another "
+            "--out."
+        )
+    return spent[:epochs]
 
 
 if __name__ == "__main__":

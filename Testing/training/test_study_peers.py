@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
+import math
+import random
+import sys
 import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 import study_design as studies
@@ -100,22 +107,81 @@ def test_an_nnunet_in_sixteen_bits_has_logits_and_gradients_of_32(heads):
     assert torch.equal(network.seen, exact)
 
 
-def test_what_an_nnunet_costs_counts_all_its_pieces(tmp_path):
-    """A trainer that is stopped after two epochs and goes on for one."""
+class Trainer:
+    """Stands for nnU-Net's: an epoch draws a number from each generator; checkpoints are each 2."""
 
-    class Trainer:
-        def on_epoch_end(self):
-            time.sleep(0.01)
+    was_initialized = True
+    network = torch.nn.Linear(1, 1)
 
+    def __init__(self, folder, stop=math.inf):
+        self.file, self.stop, self.current_epoch, self.drawn = folder / "latest", stop, 0, []
+        self.output_folder_base = self.output_folder = str(folder)
+
+    def run_training(self):
+        while self.current_epoch < min(self.num_epochs, self.stop):
+            self.drawn.append((random.random(), np.random.random(), torch.rand(1).item()))
+            self.on_epoch_end()
+
+    def on_epoch_end(self):
+        time.sleep(0.01)
+        self.current_epoch += 1
+        if self.current_epoch % 2 == 0:
+            self.file.write_text(str(self.current_epoch))
+
+    def perform_actual_validation(self):
+        if self.current_epoch < self.num_epochs:
+            raise KeyboardInterrupt
+
+
+def trained(folder, monkeypatch, *, stop=math.inf, epochs=4) -> Trainer:
+    """A piece of a training, with nnU-Net's own part played by `Trainer`."""
+    trainer = Trainer(folder, stop)
+
+    def load(found, resume, _):
+        if resume and found.file.is_file():
+            found.current_epoch = int(found.file.read_text())
+
+    parts = {
+        "get_trainer_from_args": lambda *names, **device: trainer,
+        "maybe_load_checkpoint": load,
+    }
+    for name in ("nnunetv2", "nnunetv2.run", "nnunetv2.run.run_training"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**parts))
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    form = {"out": folder, "fold": 0, "seed": 5, "device": "cpu", "bf16": False, "resume": True}
+    with contextlib.suppress(KeyboardInterrupt):
+        train_nnunet.train(argparse.Namespace(epochs=epochs, iterations=1, **form))
+    return trainer
+
+
+def test_an_nnunet_that_goes_on_draws_other_patches_than_at_its_start(tmp_path, monkeypatch):
+    first = trained(tmp_path, monkeypatch, stop=2).drawn
+    second = trained(tmp_path, monkeypatch).drawn
+    assert len(set(first + second)) == 4
+    for column in zip(*first, *second):
+        assert len(set(column)) == len(column)
+    (tmp_path / "latest").write_text("2")
+    assert trained(tmp_path, monkeypatch).drawn == second  # the same from the same checkpoint
+
+
+def test_what_an_nnunet_costs_counts_all_its_pieces(tmp_path, monkeypatch):
+    """A trainer that is stopped after three epochs, goes back by one and goes on for two."""
     path = tmp_path / "spent-f0.json"
-    first, second = Trainer(), Trainer()
-    train_nnunet.counted(first, path, resume=True)
-    first.on_epoch_end()
-    first.on_epoch_end()
-    before = json.loads(path.read_text())["seconds"]
-    assert before >= 0.02
-    cost = train_nnunet.counted(second, path, resume=True)
-    assert cost["seconds"] == before
-    second.on_epoch_end()
-    assert cost["seconds"] >= before + 0.01
-    assert train_nnunet.counted(Trainer(), path, resume=False)["seconds"] == 0
+    trained(tmp_path, monkeypatch, stop=3)
+    before = json.loads(path.read_text())
+    assert len(before) == 3 and all(epoch["seconds"] >= 0.01 for epoch in before)
+    before[0]["seconds"], before[2]["seconds"] = 600.0, 6000.0
+    path.write_text(json.dumps(before))
+    trained(tmp_path, monkeypatch)
+    after = json.loads(path.read_text())
+    assert len(after) == 4 and after[:2] == before[:2] and after[2] != before[2]
+    found = json.loads((tmp_path / "trained-f0.json").read_text())
+    assert found["minutes"] == pytest.approx(10, abs=0.1) and found["epochs"] == 4
+
+    trained(tmp_path, monkeypatch)  # nothing is left to do
+    assert json.loads(path.read_text()) == after
+    trainer = Trainer(tmp_path)
+    assert train_nnunet.counted(trainer, path, resume=True) == []  # no checkpoint: from the start
+    path.write_text(json.dumps({"cpu_seconds": 9.0, "seconds": 9.0}))
+    with pytest.raises(SystemExit, match="what each of the first 4 epochs cost; give another"):
+        trained(tmp_path, monkeypatch)
