@@ -31,8 +31,8 @@ class DomainAgreement:
 
     Both domains receive gradients: all voxels of a class the same one. There is no factor T². Over
     three domains and more the mean over the pairs is taken. Not at its minimum when student equals
-    teacher: there is none, and it is zero where all domains agree. A batch of one domain is refused;
-    one of several of which only one is labelled counts as zero (`compares_domains`).
+    teacher: there is none, and it is zero where all domains agree. A batch of one domain is
+    refused; one of several of which only one is labelled counts as zero (`compares_domains`).
 
     Differs from the released code: a class that either domain lacks in the batch is left out. The
     code takes zeros for its mean, which softened are a uniform and false target. Means are exact,
