@@ -21,7 +21,7 @@ from DistillSegLib.records import from_dict, to_dict
 from DistillSegLib.training import checkpoints
 from DistillSegLib.training.patches import PatchLoader
 from DistillSegLib.training.recipe import OptimConfig, Recipe, Stage
-from DistillSegLib.training.seeds import mixed
+from DistillSegLib.training.seeds import mixed, seed_of
 from DistillSegLib.training.start import Moments, give_moments, moments_by_name
 
 STATE = "state.pt"
@@ -85,8 +85,9 @@ def fit(
 ) -> tuple[list[Epoch], Epoch, dict[str, Moments]]:
     """Train the trained roles; resume from `folder` if a state lies there.
 
-    The state after each epoch is on disk, and an epoch depends on that and on (seed, number) only,
-    so a run that is killed goes on from its last epoch with the same result as one that was not.
+    The state after each epoch is on disk, and an epoch depends on that and on (seed, stage, number)
+    only, so a run that is killed goes on from its last epoch with the same result as one that was
+    not.
 
     Args:
         validate: (network of a domain, the domain, its forward under the run's precision) ->
@@ -108,7 +109,7 @@ def fit(
     epochs, best = _resume(folder / STATE, distillation, optimizer, fabric)
     for number in range(len(epochs), stage.epochs):
         started, cpu = time.monotonic(), time.process_time()
-        torch.manual_seed(mixed(recipe.seed, number, fabric.global_rank))
+        torch.manual_seed(mixed(seed_of(recipe, stage), number, fabric.global_rank))
         losses, waiting = _train(step, optimizer, optim, patches, number, stage.epochs, fabric)
         _check_finite(losses, number, stage, optim)
         scores = {}

@@ -45,7 +45,7 @@ from DistillSegLib.training.paired import PairedLoader, patch_loader
 from DistillSegLib.training.patches import PatchLoader
 from DistillSegLib.training.preparation import open_or_prepare
 from DistillSegLib.training.recipe import AugmentationConfig, Recipe, Stage
-from DistillSegLib.training.seeds import mixed
+from DistillSegLib.training.seeds import seed_of
 from DistillSegLib.training.start import Moments, begin, ended, is_start
 from DistillSegLib.training.teachers import TeacherConfig, maps_of
 from DistillSegLib.training.validation import validate
@@ -109,13 +109,11 @@ class Run:
 
         Each stage has patches of its own: one that goes on from another must not see the same.
         """
-        number = [each.name for each in self.recipe.stages].index(stage.name)
-        seed = self.recipe.seed
         return patch_loader(
             self.caches,
             augmentation,
             window=self.origin.plan.window,
-            seed=mixed(seed, number) if number else seed,
+            seed=seed_of(self.recipe, stage),
             stored=maps_of(stage.frozen),
             split=self.recipe.split,
             **settings,
@@ -157,12 +155,12 @@ def run(
         ground = Run(recipe, caches, origin, out, fabric, watch)
         _rehearse_ahead(ground)
         finished: dict[str, Path] = {}
-        for number, stage in enumerate(recipe.stages):
+        for stage in recipe.stages:
             networks = ground.networks(stage)
             if all(path.is_file() for path in networks.values()):
                 watch(Event("skipped", stage.name))
             else:
-                _stage(ground, stage, recipe.seed + number, finished)
+                _stage(ground, stage, finished)
                 watch(Event("trained", stage.name))
             finished |= networks
         if fabric.is_global_zero:
@@ -237,8 +235,9 @@ def _rehearsal(run: Run, stage: Stage, distillation: Distillation) -> str:
     return text
 
 
-def _stage(run: Run, stage: Stage, seed: int, finished: Mapping[str, Path]) -> None:
+def _stage(run: Run, stage: Stage, finished: Mapping[str, Path]) -> None:
     """Assemble, begin, rehearse and train one stage."""
+    seed = seed_of(run.recipe, stage)
     torch.manual_seed(seed)
     plan, labels = run.origin.plan, run.origin.labels
     source = partial(guide_network, finished=finished, plan=plan, labels=labels)
