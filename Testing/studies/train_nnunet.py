@@ -2,13 +2,13 @@
 
     OMP_NUM_THREADS=1 python Testing/studies/train_nnunet.py Task04_Hippocampus --out nnunet
 
-The data set is copied into nnU-Net's layout, planned and preprocessed by nnU-Net, and its folds are
-ours (`Dataset.split`, seed 0), so that who is held out here is held out there. Width, batch and
-length are cut to what a processor manages, and precision with `--bf16`; nothing else is changed, so
-the results folder is one like any other. nnU-Net's fingerprint looks at all cases, as it does in
-its own cross-validation. nnU-Net as it plans itself, on a GPU and in pieces, is `--features 32
---batch 9 --epochs 1000 --iterations 250 --device cuda --resume`, given again until it is done. What
-it cost is written to `trained-f0.json`, beside nnU-Net's three folders.
+The data set is copied into nnU-Net's layout (.nii.gz), planned and preprocessed by nnU-Net, and its
+folds are ours (`Dataset.split`, seed 0), so that who is held out here is held out there. Width,
+batch and length are cut to what a processor manages, and precision with `--bf16`; nothing else is
+changed, so the results folder is one like any other. nnU-Net's fingerprint looks at all cases, as
+it does in its own cross-validation. nnU-Net as it plans itself, on a GPU and in pieces, is
+`--features 32 --batch 9 --epochs 1000 --iterations 250 --device cuda --resume`, given again until
+it is done. What it cost is written to `trained-f0.json`, beside nnU-Net's three folders.
 
     distillseg train my.toml --data Task04_Hippocampus --out run
 
@@ -25,14 +25,17 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 
 from DistillSegLib.datasets import Dataset, read_dataset
 from DistillSegLib.files import write_text
+from DistillSegLib.images import read_image, write_image
+from DistillSegLib.segmentations import read_segmentation
 from DistillSegLib.training.seeds import mixed
 
 CONFIGURATION = "3d_fullres"
@@ -85,8 +88,10 @@ def write_raw(dataset: Dataset, folder: Path) -> None:
         (folder / kind).mkdir(parents=True, exist_ok=True)
     for case in dataset.cases:
         for channel, image in enumerate(case.images):
-            shutil.copy(image, folder / "imagesTr" / f"{case.id}_{channel:04d}.nii.gz")
-        shutil.copy(case.label, folder / "labelsTr" / f"{case.id}.nii.gz")
+            place = folder / "imagesTr" / f"{case.id}_{channel:04d}.nii.gz"
+            put(image, place, read_image)
+        place = folder / "labelsTr" / f"{case.id}.nii.gz"
+        put(case.label, place, lambda file: read_segmentation(file, dataset.labels).image)
     described = {
         "channel_names": {str(i): channel for i, channel in enumerate(dataset.channels)},
         "labels": {"background": 0} | {label.name: label.value for label in dataset.labels},
@@ -94,6 +99,14 @@ def write_raw(dataset: Dataset, folder: Path) -> None:
         "file_ending": ".nii.gz",
     }
     (folder / "dataset.json").write_text(json.dumps(described, indent=1))
+
+
+def put(file: Path, place: Path, read: Callable[[Path], sitk.Image]) -> None:
+    """The file at `place`, which ends in ".nii.gz"; what `read` makes of it if it is of others."""
+    if file.name.lower().endswith(".nii.gz"):
+        shutil.copy(file, place)
+    else:
+        write_image(read(file), place)
 
 
 def plan(folder: Path, dataset: Dataset, features: int, batch: int) -> None:

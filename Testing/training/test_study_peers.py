@@ -78,6 +78,38 @@ def test_an_nnunet_is_not_continued_with_other_settings(tmp_path):
         train_nnunet.check_asked(tmp_path / "older" / "asked.json", asked)
 
 
+@pytest.mark.parametrize("ending", [".nii", ".nrrd", ".mha", ".nii.gz"])
+def test_an_nnunet_is_given_the_voxels_whatever_files_hold_them(tmp_path, ending):
+    """Under a name in .nii.gz lies NIfTI, on the same grid; what is so already is only copied."""
+    data = write_decathlon(
+        tmp_path / "data", cases=2, spacing_mm=(3.0, 2.0, 1.0), labels={1: "Ball", 2: "Tail"}
+    )
+    described = json.loads((data / "dataset.json").read_text())
+    for entry in described["training"]:
+        for file in (*entry["image"], entry["label"]):
+            image = sitk.ReadImage(str(data / file))
+            if file == entry["label"]:  # nnU-Net counts labels from 1
+                image = sitk.ChangeLabel(image, {3: 1, 7: 2})
+            image.SetOrigin((5.0, -6.0, 7.0))
+            sitk.WriteImage(image, str(data / file.replace(".nii.gz", ending)))
+    text = json.dumps(described).replace(".nii.gz", ending)
+    (data / "dataset.json").write_text(text)
+    dataset = read_dataset(data)
+    train_nnunet.write_raw(dataset, tmp_path / "raw")
+    for case in dataset.cases:
+        for file, name in (
+            (case.images[0], f"imagesTr/{case.id}_0000.nii.gz"),
+            (case.label, f"labelsTr/{case.id}.nii.gz"),
+        ):
+            made, given = sitk.ReadImage(str(tmp_path / "raw" / name)), sitk.ReadImage(str(file))
+            assert (tmp_path / "raw" / name).read_bytes()[:2] == b"\x1f\x8b"  # of gzip
+            assert made.GetOrigin() == (5.0, -6.0, 7.0) and made.GetSpacing() == (1.0, 2.0, 3.0)
+            assert np.array_equal(sitk.GetArrayFromImage(made), sitk.GetArrayFromImage(given))
+            if ending == ".nii.gz":
+                assert (tmp_path / "raw" / name).read_bytes() == file.read_bytes()
+    assert len(list((tmp_path / "raw").rglob("*.nii.gz"))) == 4
+
+
 @pytest.mark.parametrize("heads", [1, 2])
 def test_an_nnunet_in_sixteen_bits_has_logits_and_gradients_of_32(heads):
     """And is itself again after it: predictions are made in 32 bits."""
