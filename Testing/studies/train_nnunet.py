@@ -3,12 +3,13 @@
     OMP_NUM_THREADS=1 python Testing/studies/train_nnunet.py Task04_Hippocampus --out nnunet
 
 The data set is copied into nnU-Net's layout (.nii.gz), planned and preprocessed by nnU-Net, and its
-folds are ours (`Dataset.split`, seed 0), so that who is held out here is held out there. Width,
-batch and length are cut to what a processor manages, and precision with `--bf16`; nothing else is
-changed, so the results folder is one like any other. nnU-Net's fingerprint looks at all cases, as
-it does in its own cross-validation. nnU-Net as it plans itself, on a GPU and in pieces, is
-`--features 32 --batch 9 --epochs 1000 --iterations 250 --device cuda --resume`, given again until
-it is done. What it cost is written to `trained-f0.json`, beside nnU-Net's three folders.
+folds are ours (`Dataset.split`, with `--folds` and `--split-seed`, the recipe's), so that who is
+held out here is held out there. Width, batch and length are cut to what a processor manages, and
+precision with `--bf16`; nothing else is changed, so the results folder is one like any other.
+nnU-Net's fingerprint looks at all cases, as it does in its own cross-validation. nnU-Net as it
+plans itself, on a GPU and in pieces, is `--features 32 --batch 9 --epochs 1000 --iterations 250
+--device cuda --resume`, given again until it is done. What it cost is written to `trained-f0.json`,
+beside nnU-Net's three folders.
 
     distillseg train my.toml --data Task04_Hippocampus --out run
 
@@ -41,7 +42,8 @@ from DistillSegLib.training.seeds import mixed
 CONFIGURATION = "3d_fullres"
 NUMBER = 4
 # What all pieces and folds of a training have in common.
-SAME = ("features", "batch", "epochs", "iterations", "seed", "bf16")
+SAME = ("features", "batch", "epochs", "iterations", "seed", "bf16", "folds", "split_seed")
+ONCE = {"bf16": False, "folds": 5, "split_seed": 0}  # what trainings had that do not tell of it
 CLOCKS = {"cpu_seconds": time.process_time, "seconds": time.monotonic}
 
 
@@ -53,6 +55,8 @@ def main() -> None:
         "--out", type=Path, required=True, help="folder for nnU-Net's three folders"
     )
     parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--folds", type=int, default=5, help="`split.folds` of the recipe")
+    parser.add_argument("--split-seed", type=int, default=0, help="`split.seed` of the recipe")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--iterations", type=int, default=40, help="steps in each epoch")
     parser.add_argument("--features", type=int, default=16, help="of the finest level")
@@ -67,6 +71,8 @@ def main() -> None:
     values = {f"nnUNet_{n}": str(options.out / n) for n in ("raw", "preprocessed", "results")}
     os.environ.update(values, nnUNet_compile="0", nnUNet_def_n_proc="1", nnUNet_n_proc_DA="1")
     dataset = read_dataset(options.data)
+    # nnU-Net itself takes other cases, without an error, for a fold that it does not know.
+    dataset.split(options.folds, options.fold, options.split_seed)
     name = f"Dataset{NUMBER:03d}_{re.sub(r'[^A-Za-z0-9]', '', dataset.name)}"
     preprocessed = options.out / "preprocessed" / name
     asked = {key: getattr(options, key) for key in SAME} | {"data": dataset.name}
@@ -75,7 +81,9 @@ def main() -> None:
     else:
         write_text(options.out / "asked.json", json.dumps(asked))
         write_raw(dataset, options.out / "raw" / name)
-        plan(preprocessed, dataset, options.features, options.batch)
+        plan(preprocessed, options.features, options.batch)
+        folds = folds_of(dataset, options.folds, options.split_seed)
+        write_text(preprocessed / "splits_final.json", json.dumps(folds, indent=1))
     train(options)
 
 
@@ -109,8 +117,14 @@ def put(file: Path, place: Path, read: Callable[[Path], sitk.Image]) -> None:
         write_image(read(file), place)
 
 
-def plan(folder: Path, dataset: Dataset, features: int, batch: int) -> None:
-    """nnU-Net's plans, narrowed, its preprocessed cases, and our folds."""
+def folds_of(dataset: Dataset, folds: int, seed: int) -> list[dict[str, list[str]]]:
+    """Our folds as nnU-Net reads them."""
+    splits = [dataset.split(folds, fold, seed) for fold in range(folds)]
+    return [{"train": [c.id for c in a], "val": [c.id for c in b]} for a, b in splits]
+
+
+def plan(folder: Path, features: int, batch: int) -> None:
+    """nnU-Net's plans, narrowed, and its preprocessed cases."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as nnunet
 
     nnunet.extract_fingerprint_dataset(NUMBER, num_processes=1)
@@ -124,9 +138,6 @@ def plan(folder: Path, dataset: Dataset, features: int, batch: int) -> None:
     settings["features_per_stage"] = widths
     file.write_text(json.dumps(plans, indent=1))
     nnunet.preprocess_dataset(NUMBER, configurations=(CONFIGURATION,), num_processes=(1,))
-    splits = [dataset.split(5, fold, seed=0) for fold in range(5)]
-    folds = [{"train": [c.id for c in a], "val": [c.id for c in b]} for a, b in splits]
-    (folder / "splits_final.json").write_text(json.dumps(folds, indent=1))
 
 
 def check_asked(path: Path, asked: dict) -> None:
@@ -135,7 +146,7 @@ def check_asked(path: Path, asked: dict) -> None:
         raise SystemExit(
             f"'{path.parent}' holds a training whose settings are not known; give another --out."
         )
-    before = {"bf16": False} | json.loads(path.read_text(encoding="utf-8"))
+    before = ONCE | json.loads(path.read_text(encoding="utf-8"))
     changed = [
         f"{key} {before[key]}, now {asked[key]}" for key in asked if before[key] != asked[key]
     ]

@@ -71,7 +71,8 @@ def test_an_nnunet_is_not_continued_with_other_settings(tmp_path):
     words = "begun with features 8, now 16; epochs 40, now 20; give the same, or another --out"
     with pytest.raises(SystemExit, match=words):
         train_nnunet.check_asked(tmp_path / "asked.json", asked | {"features": 16, "epochs": 20})
-    train_nnunet.check_asked(tmp_path / "asked.json", asked | {"bf16": False})
+    once = {"bf16": False, "folds": 5, "split_seed": 0}
+    train_nnunet.check_asked(tmp_path / "asked.json", asked | once)
     with pytest.raises(SystemExit, match="begun with bf16 False, now True"):
         train_nnunet.check_asked(tmp_path / "asked.json", asked | {"bf16": True})
     with pytest.raises(SystemExit, match="whose settings are not known; give another --out"):
@@ -108,6 +109,44 @@ def test_an_nnunet_is_given_the_voxels_whatever_files_hold_them(tmp_path, ending
             if ending == ".nii.gz":
                 assert (tmp_path / "raw" / name).read_bytes() == file.read_bytes()
     assert len(list((tmp_path / "raw").rglob("*.nii.gz"))) == 4
+
+
+def planned(data, out, monkeypatch, *words) -> list[dict]:
+    """The folds that nnU-Net is given; it does not itself take part."""
+    monkeypatch.setattr(train_nnunet, "plan", lambda *settings: None)
+    monkeypatch.setattr(train_nnunet, "train", lambda options: None)
+    values = ("raw", "preprocessed", "results")
+    for name in (*(f"nnUNet_{value}" for value in values), "nnUNet_compile"):
+        monkeypatch.setenv(name, "")
+    for name in ("nnUNet_def_n_proc", "nnUNet_n_proc_DA"):
+        monkeypatch.setenv(name, "1")
+    words = ["train_nnunet.py", str(data), "--out", str(out), *words]
+    monkeypatch.setattr(sys, "argv", words)
+    train_nnunet.main()
+    (file,) = out.glob("preprocessed/*/splits_final.json")
+    return json.loads(file.read_text())
+
+
+def test_an_nnunet_holds_out_the_cases_that_a_recipe_does(tmp_path, monkeypatch):
+    labels = {0: "background", 1: "Ball", 2: "Tail"}
+    data = write_decathlon(tmp_path / "data", cases=10, labels=labels)
+    dataset = read_dataset(data)
+
+    def held_out(folds, seed):
+        splits = [dataset.split(folds, fold, seed)[1] for fold in range(folds)]
+        return [[case.id for case in cases] for cases in splits]
+
+    def given(name, *words):
+        return [fold["val"] for fold in planned(data, tmp_path / name, monkeypatch, *words)]
+
+    assert given("plain") == held_out(5, 0) != held_out(5, 3)
+    words = ("--folds", "4", "--split-seed", "3", "--fold", "3")
+    assert given("other", *words) == held_out(4, 3)
+    with pytest.raises(SystemExit, match="begun with folds 4, now 5; split_seed 3, now 0; give"):
+        given("other", "--resume")
+    with pytest.raises(DatasetError, match="Fold 4 does not exist among 4; choose 0 to 3"):
+        given("third", "--folds", "4", "--fold", "4")
+    assert not (tmp_path / "third").exists()
 
 
 @pytest.mark.parametrize("heads", [1, 2])
