@@ -10,8 +10,8 @@ import torch
 
 from DistillSegLib.distill.views import EMPTY, Batch
 from DistillSegLib.training.cache import Cache
-from DistillSegLib.training.patches import PatchLoader, worker_count
-from DistillSegLib.training.recipe import AugmentationConfig
+from DistillSegLib.training.patches import EVERYONE, PatchLoader, cases_of, worker_count
+from DistillSegLib.training.recipe import AugmentationConfig, SplitConfig
 from DistillSegLib.training.seeds import mixed
 
 
@@ -33,9 +33,10 @@ class PairedLoader:
 
     Args:
         caches: one for each domain, in the order of the networks' domains.
-        batch: patches per step, of all domains together; a share is no larger than the smallest
-            data set.
+        batch: patches per step, of all domains together; a share is no larger than what the
+            smallest data set deals out in an epoch.
         workers: processes for all domains together; -1 chooses by the machine.
+        split: which cases of each data set count as labelled, and what becomes of the rest.
         settings: of each `PatchLoader`: window, ranks and so on.
     """
 
@@ -47,10 +48,11 @@ class PairedLoader:
         batch: int,
         seed: int,
         workers: int = -1,
+        split: SplitConfig = EVERYONE,
         ranks: int = 1,
         **settings: Any,
     ):
-        smallest = min(len(cache.training_cases) for cache in caches) // ranks
+        smallest = min(sum(map(len, cases_of(cache, split))) for cache in caches) // ranks
         share = max(min(batch // len(caches), smallest), 1)
         if workers := worker_count(workers):
             workers = max(workers // len(caches), 1)
@@ -61,6 +63,7 @@ class PairedLoader:
                 batch=share,
                 seed=mixed(seed, number),  # so that the domains are not varied alike
                 workers=workers,
+                split=split,
                 ranks=ranks,
                 **settings,
             )

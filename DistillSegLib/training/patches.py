@@ -58,16 +58,11 @@ class PatchLoader:
         rank: int = 0,
         ranks: int = 1,
     ):
-        labelled = cache.labelled_cases(split.labelled, split.seed)
-        others = [case for case in cache.training_cases if case not in labelled]
-        others = others if split.unlabelled == "images" else []
+        labelled, others = cases_of(cache, split)
         self.labelled = len(labelled) if others else None  # None: all are
         self.order = _EpochOrder(len(labelled), len(others), seed, rank, ranks)
         if not len(self.order):
-            raise RecipeError(
-                f"{len(cache.training_cases)} training cases are too few for {ranks} devices; use "
-                "fewer devices."
-            )
+            raise RecipeError(_too_few(cache, split, ranks))
         self.batches = _Batches(self.order, min(batch, len(self.order)))
         self.stream: Iterator[Any] = iter(())  # of the loader, at the beginning of epoch `next`
         self.next: int | None = None
@@ -107,6 +102,26 @@ class PatchLoader:
         if isinstance(self.stream, Ahead):
             self.stream.close()
         self.stream, self.next = iter(()), None
+
+
+def cases_of(cache: Cache, split: SplitConfig) -> tuple[list[CachedCase], list[CachedCase]]:
+    """(labelled training cases, those whose images are used without labels)."""
+    labelled = list(cache.labelled_cases(split.labelled, split.seed))
+    if split.unlabelled == "left out":
+        return labelled, []
+    return labelled, [case for case in cache.training_cases if case not in labelled]
+
+
+def _too_few(cache: Cache, split: SplitConfig, ranks: int) -> str:
+    labelled, others = cases_of(cache, split)
+    if others or split.labelled == 1:
+        cases = len(labelled) + len(others)
+        return f"{cases} training cases are too few for {ranks} devices; use fewer devices."
+    return (
+        f"{len(labelled)} labelled cases, of {len(cache.training_cases)} training cases "
+        f"(split.labelled is {split.labelled:g}), are too few for {ranks} devices; use fewer "
+        "devices or a larger split.labelled."
+    )
 
 
 def worker_count(asked: int) -> int:

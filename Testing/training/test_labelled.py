@@ -118,6 +118,16 @@ def test_what_is_left_out_is_not_seen(folder):
     assert patches.loader.dataset.cases == [*cache.labelled_cases(0.25, 0)]
 
 
+def test_too_few_labelled_cases_for_the_devices_are_counted(folder):
+    sentence = (
+        r"^2 labelled cases, of 8 training cases \(split\.labelled is 0\.25\), are too few for 4"
+    )
+    with pytest.raises(RecipeError, match=sentence):
+        loader(folder, split=SplitConfig(labelled=0.25), ranks=4)
+    with pytest.raises(RecipeError, match=r"^8 training cases are too few for 9 devices"):
+        loader(folder, split=SplitConfig(labelled=0.25, unlabelled="images"), ranks=9)
+
+
 def test_a_smaller_share_lies_in_a_larger_one(folder):
     cache = open_cache(folder / "cache")
     shares = [set(c.id for c in cache.labelled_cases(s, 3)) for s in (0.1, 0.25, 0.5, 1.0)]

@@ -27,7 +27,7 @@ from DistillSegLib.training.checkpoints import load_network, load_specialised
 from DistillSegLib.training.fit import Epoch
 from DistillSegLib.training.paired import PairedLoader, patch_loader
 from DistillSegLib.training.patches import PatchLoader
-from DistillSegLib.training.recipe import load_recipe
+from DistillSegLib.training.recipe import SplitConfig, load_recipe
 from DistillSegLib.training.stages import PLAIN, Event, run
 from DistillSegLib.training.together import (
     check_domains,
@@ -244,6 +244,14 @@ def test_a_batch_is_no_larger_than_the_smallest_data_set_can_share(caches):
     assert batch.domain.tolist() == [0] * 6 + [1] * 6
     batch = next(loader(caches, batch=40, rank=1, ranks=2).epoch(0))  # three of the six each
     assert batch.domain.tolist() == [0] * 3 + [1] * 3
+
+
+@pytest.mark.parametrize(("unlabelled", "share"), [("left out", 3), ("images", 6)])
+def test_a_share_is_of_the_cases_that_are_dealt_out(caches, unlabelled, share):
+    """Four of the nine and three of the six are labelled."""
+    split = SplitConfig(labelled=0.35, unlabelled=unlabelled)
+    for batch in loader(caches, batch=40, split=split).epoch(0):
+        assert batch.domain.tolist() == [0] * share + [1] * share
 
 
 def test_domains_are_not_dealt_out_alike(caches):
