@@ -16,7 +16,7 @@ from DistillSegLib.networks import NetworkConfig, build_network
 from DistillSegLib.networks.domains import by_domain
 from DistillSegLib.preprocessing import Preprocessing
 from DistillSegLib.records import nearest, to_dict
-from DistillSegLib.training.checkpoints import load_network
+from DistillSegLib.training.checkpoints import load, load_network
 from DistillSegLib.training.foreign import Foreign
 from DistillSegLib.training.plan import Plan
 from DistillSegLib.training.recipe import Recipe, Stage
@@ -139,22 +139,45 @@ def guide_network(
     return load_network(finished.get(name, Path(name)))[0]
 
 
-def notes(distillation: Distillation, held_out: Collection[str] = ()) -> list[str]:
-    """What could not be checked of the guides from elsewhere, and what these have seen already.
+def notes(
+    distillation: Distillation,
+    stage: Stage,
+    finished: Collection[str],
+    held_out: Mapping[str, Collection[str]],
+) -> list[str]:
+    """What could not be checked of guides from elsewhere, and what they, or starts, saw already.
 
     Args:
-        held_out: cases that students are judged by.
+        finished: the "stage/role" of this run, which have seen none of the held-out cases.
+        held_out: domain -> cases that students are judged by.
     """
     guides = [getattr(guide, "net", guide) for guide in distillation.frozen.values()]
     said = [note for guide in guides for note in getattr(guide, "notes", ())]
-    for guide in guides:
-        if seen := sorted(set(held_out) & getattr(guide, "cases", frozenset())):
+    seen = {guide.name: {"": guide.cases} for guide in guides if getattr(guide, "cases", ())}
+    for name in (*stage.frozen.values(), *stage.start.values()):
+        if isinstance(name, str) and name not in finished:
+            seen[f"The checkpoint '{name}'"] = _training_cases(Path(name))
+    for name, theirs in seen.items():
+        both = [
+            case
+            for domain, cases in held_out.items()
+            for case in sorted(cases)
+            if case in theirs.get(domain, theirs.get("", ()))
+        ]
+        if both:
             said.append(
-                f"{guide.name} was trained on {len(seen)} of the {len(held_out)} held-out cases "
-                f"(the first is '{seen[0]}'), so that scores on these flatter its students; split "
-                "the data set as its training did."
+                f"{name} was trained on {len(both)} of the {sum(map(len, held_out.values()))} "
+                f"held-out cases (the first is '{both[0]}'), so that scores on these flatter what "
+                "is trained with it; split the data set as its training did."
             )
     return said
+
+
+def _training_cases(path: Path) -> dict[str, Collection[str]]:
+    """Domain ("" if there is one only) -> what a checkpoint was trained on."""
+    provenance = load(path)["provenance"]
+    each = provenance.get("domains", {"": provenance})
+    return {domain: known.get("training_cases", ()) for domain, known in each.items()}
 
 
 def _from_elsewhere(

@@ -245,8 +245,8 @@ def _stage(run: Run, stage: Stage, finished: Mapping[str, Path]) -> None:
     moments = begin(stage, distillation.trained, partial(ended, finished=finished), seed)
     with memory_in_words(stage.name, plan.batch):
         text = _rehearsal(run, stage, distillation)
-        held_out = [case for cache in run.caches.values() for case in cache.held_out]
-        said = "\n".join([text, *notes(distillation, held_out)])
+        held_out = {domain: cache.held_out for domain, cache in run.caches.items()}
+        said = "\n".join([text, *notes(distillation, stage, finished, held_out)])
         run.watch(Event("rehearsal", stage.name, text=said))
         _train(run, stage, distillation, moments)
 
