@@ -6,9 +6,9 @@
     python Testing/studies/ship.py sarcoma --stage student --card sarcoma-ct --data ct=Sarcoma/CT
 
 The network is exported without scores, evaluated on its held-out cases and examined as its user
-will run it, then exported with both into `Resources/Models`. `cards/<card>.toml` is what a person
-wrote; `<card>.json` and `<card>.md` beside it are made here. Cost, thumbnails, table and plots come
-after:
+will run it, then exported with both. `cards/<card>.toml` is what a person wrote; `<card>.json` and
+`<card>.md` beside it are made here, and take their places together with the package in
+`Resources/Models`. Cost, thumbnails, table and plots come after:
 
     python Testing/studies/measure_cost.py hippocampus-tiny hippocampus-fast \\
         hippocampus-reference --out Resources/Studies/hippocampus-cost.json
@@ -23,18 +23,21 @@ after:
 from __future__ import annotations
 
 import argparse
+import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from examine import write_report
 
 from DistillSegLib.commands.train import read_domains
 from DistillSegLib.export.card import read_card
-from DistillSegLib.files import write_text
+from DistillSegLib.files import replacing, write_text
 
 CARDS = Path(__file__).resolve().parent / "cards"
 MODELS = Path(__file__).resolve().parents[2] / "Resources" / "Models"
@@ -44,7 +47,7 @@ MEASURED = re.compile(r"^(scores|analysis)\s*=.*\n", re.MULTILINE)
 def ship(
     run: Path, stage: str, card: Path, data: str, groups: Sequence[str], out: Path = MODELS
 ) -> Path:
-    """The package, in `out`; the card's measured files are written beside it.
+    """The package, in `out`, and the card's measured files, beside the card: all, or none of them.
 
     Args:
         data: folder of the data set, or DOMAIN=DIR, of a run on several modalities.
@@ -52,16 +55,35 @@ def ship(
     config = read_card(card)
     name = f"{config.id}-{config.version}.distillseg"
     with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / name  # the final name: the scores name the file that they are of
-        bare = Path(folder) / card.name
-        write_text(bare, MEASURED.sub("", card.read_text(encoding="utf-8")))
+        plain = Path(folder) / "plain" / name  # the final name: what is drawn and told has it
+        full = Path(folder) / name
+        bare, copy = plain.parent / card.name, full.parent / card.name
+        text = card.read_text(encoding="utf-8")
+        write_text(bare, MEASURED.sub("", text))
+        write_text(copy, text)
         export(run, stage, bare, plain, data)
-        scores = card.with_suffix(".json")
+        scores, analysis = copy.with_suffix(".json"), copy.with_suffix(".md")
         library("evaluate", plain, "--data", data, "--json", scores)
-        write_text(scores, scores.read_text(encoding="utf-8").replace(str(plain), name))
-        print(write_report(plain, data, groups, card.with_suffix(".md")))
-    export(run, stage, card, out / name, data)
+        name_model(scores, name)
+        print(write_report(plain, data, groups, analysis))
+        export(run, stage, copy, full, data)
+        moved = {made: card.with_name(made.name) for made in (scores, analysis)}
+        move_all(moved | {full: out / name})
     return out / name
+
+
+def name_model(scores: Path, name: str) -> None:
+    """Let scores name a file that they are of, not a place on this computer."""
+    told = json.loads(scores.read_text(encoding="utf-8"))
+    told["model"] = name
+    write_text(scores, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+
+
+def move_all(places: Mapping[Path, Path]) -> None:
+    """Each file to its place; none takes its name before all are copied."""
+    with ExitStack() as stack:
+        for file, place in places.items():
+            shutil.copyfile(file, stack.enter_context(replacing(place)))
 
 
 def export(run: Path, stage: str, card: Path, out: Path, data: str) -> None:

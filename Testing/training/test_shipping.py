@@ -66,6 +66,53 @@ def test_one_modality_of_a_run_becomes_a_package_with_what_was_measured(run, tmp
     assert costs["packages"][str(path)]["parameters"] > 0 and costs["network_ratio"] == 1.0
 
 
+@pytest.mark.parametrize("failing", ["evaluate", "report", "second export", "move"])
+def test_what_was_shipped_before_stays_when_a_step_fails(run, tmp_path, monkeypatch, failing):
+    """Package, scores and analysis belong together: all are of one network, old or new."""
+    card, out = tmp_path / "small-ct.toml", tmp_path / "models"
+    card.write_text((run / "small-ct.toml").read_text())
+    out.mkdir()
+    package = out / "small-ct-1.0.0.distillseg"
+    before = [package, card.with_suffix(".json"), card.with_suffix(".md")]
+    for file in before:
+        file.write_text("before")
+    done = []
+
+    def step(name):
+        done.append(name)
+        if failing == name or (failing == "second export" and done.count("export") == 2):
+            raise RuntimeError(failing)
+
+    def library(name, *words):
+        step(name)
+        made = words[words.index("--json" if name == "evaluate" else "--out") + 1]
+        made.write_text(json.dumps({"model": r"C:\Temp\small.distillseg", "é": 0.1}), "utf-8")
+
+    def report(plain, data, groups, path):
+        step("report")
+        path.write_text("after")
+
+    def copy(file, place):
+        place.write_bytes(file.read_bytes())
+        if file.suffix == ".distillseg":
+            step("move")
+
+    monkeypatch.setattr(ship, "library", library)
+    monkeypatch.setattr(ship, "write_report", report)
+    monkeypatch.setattr(ship.shutil, "copyfile", copy)
+    with pytest.raises(RuntimeError, match=failing):
+        ship.ship(run / "run", "student", card, f"ct={run / 'ct'}", [], out)
+    assert [file.read_text() for file in before] == ["before"] * 3
+    assert len(list(tmp_path.rglob("*"))) == 5  # with the card and the folder
+
+    monkeypatch.setattr(ship.shutil, "copyfile", lambda a, b: b.write_bytes(a.read_bytes()))
+    failing = ""
+    ship.ship(run / "run", "student", card, f"ct={run / 'ct'}", [], out)
+    scores = before[1].read_text(encoding="utf-8")
+    assert json.loads(scores) == {"model": package.name, "é": 0.1} and "é" in scores
+    assert before[2].read_text() == "after" and package.read_text() != "before"
+
+
 def test_of_a_model_that_finds_nothing_no_confidence_is_told():
     found = [examine.Finding("a", "Tumour", 0.0, float("inf"), 9.0, -1.0, None)]
     bins = examine.binned(examine.np.array([0.9]), examine.np.array([True]))
