@@ -23,6 +23,7 @@ from torch import nn
 
 from DistillSegLib.commands.train import read_domains
 from DistillSegLib.datasets import Case, read_dataset
+from DistillSegLib.files import replacing
 from DistillSegLib.images import read_image
 from DistillSegLib.preprocessing import Preprocessing
 from DistillSegLib.records import from_dict
@@ -76,6 +77,12 @@ def probabilities(trained: Trained, case: Case) -> NDArray[np.float16]:
     return np.stack([sitk.GetArrayFromImage(part) for part in found]).astype(np.float16)
 
 
+def store(found: NDArray[np.float16], file: Path) -> None:
+    """Write (K, D, H, W), whole or not at all, even where two processes store the same case."""
+    with replacing(file) as temporary, temporary.open("wb") as stream:
+        np.save(stream, found)
+
+
 def main() -> None:
     """Store the maps of every case to train on that has none yet."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -97,10 +104,7 @@ def main() -> None:
         if case.id in trained.cases and not file.is_file():
             with torch.inference_mode():
                 found = probabilities(trained, case)
-            unfinished = file.with_suffix(".part")
-            with unfinished.open("wb") as stream:
-                np.save(stream, found)
-            unfinished.replace(file)
+            store(found, file)
 
 
 if __name__ == "__main__":

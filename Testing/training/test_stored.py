@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import store_maps
 import torch
 
 from DistillSegLib.datasets import read_dataset
@@ -133,6 +134,22 @@ def test_maps_are_interpolated_to_the_plan_s_grid(data, tmp_path):
     _, maps = read(Maps(str(tmp_path / "maps")), data, plan)
     blocks = soft(data).reshape(3, 5, 2, 6, 2, 4, 2).mean(axis=(2, 4, 6))
     assert np.allclose(maps, blocks, atol=1e-3)  # a voxel of 2 mm lies amid eight of 1 mm
+
+
+def test_two_processes_may_store_the_maps_of_one_case(data, tmp_path, monkeypatch):
+    """The second begins and ends while the first writes."""
+    file, save = tmp_path / "maps" / "case_01.npy", np.save
+    found = soft(data).astype(np.float16)
+
+    def slow_save(stream, array):
+        monkeypatch.setattr(np, "save", save)
+        store_maps.store(found, file)
+        save(stream, array)
+
+    monkeypatch.setattr(np, "save", slow_save)
+    store_maps.store(found, file)
+    assert np.array_equal(np.load(file), found)
+    assert list(file.parent.iterdir()) == [file]
 
 
 # What does not fit
