@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -29,6 +28,7 @@ import onnxruntime
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from DistillSegLib.benchmark.hardware import processor
 from DistillSegLib.export.onnx import export_onnx
 from DistillSegLib.files import write_text
 from DistillSegLib.networks import NetworkConfig, build_network, count_parameters
@@ -194,17 +194,9 @@ def search(repeats: int) -> dict[str, Any]:
         "classes": CLASSES,
         "repeats": repeats,
         "engine": f"onnxruntime {onnxruntime.__version__}, 1 thread",
-        "processor": _processor(),
+        "processor": processor(),
         "rows": [asdict(row) for row in measure(chosen, repeats)],
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()
 
 
 def main() -> None:

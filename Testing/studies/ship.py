@@ -26,14 +26,13 @@ import argparse
 import json
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from examine import write_report
+from study_commands import command
 
 from DistillSegLib.commands.train import read_domains
 from DistillSegLib.export.card import read_card
@@ -63,7 +62,7 @@ def ship(
         write_text(copy, text)
         export(run, stage, bare, plain, data)
         scores, analysis = copy.with_suffix(".json"), copy.with_suffix(".md")
-        library("evaluate", plain, "--data", data, "--json", scores)
+        command("evaluate", plain, "--data", data, "--json", scores)
         name_model(scores, name)
         print(write_report(plain, data, groups, analysis))
         export(run, stage, copy, full, data)
@@ -92,12 +91,7 @@ def export(run: Path, stage: str, card: Path, out: Path, data: str) -> None:
     ((domain, folder),) = read_domains([data]).items()
     if domain:
         options += ["--domain", domain]
-    library("export", run, *options, "--data", folder)
-
-
-def library(*words: object) -> None:
-    """A command of `distillseg`, in a process of its own."""
-    subprocess.run([sys.executable, "-m", "DistillSegLib.cli", *map(str, words)], check=True)
+    command("export", run, *options, "--data", folder)
 
 
 def main() -> None:

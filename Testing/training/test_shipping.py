@@ -83,7 +83,7 @@ def test_what_was_shipped_before_stays_when_a_step_fails(run, tmp_path, monkeypa
         if failing == name or (failing == "second export" and done.count("export") == 2):
             raise RuntimeError(failing)
 
-    def library(name, *words):
+    def command(name, *words):
         step(name)
         made = words[words.index("--json" if name == "evaluate" else "--out") + 1]
         made.write_text(json.dumps({"model": r"C:\Temp\small.distillseg", "é": 0.1}), "utf-8")
@@ -97,7 +97,7 @@ def test_what_was_shipped_before_stays_when_a_step_fails(run, tmp_path, monkeypa
         if file.suffix == ".distillseg":
             step("move")
 
-    monkeypatch.setattr(ship, "library", library)
+    monkeypatch.setattr(ship, "command", command)
     monkeypatch.setattr(ship, "write_report", report)
     monkeypatch.setattr(ship.shutil, "copyfile", copy)
     with pytest.raises(RuntimeError, match=failing):
