@@ -4,7 +4,7 @@
     python Testing/studies/gallery.py hippocampus-fast --data Task04_Hippocampus --outlines
 
 The first shows the images: it is for the reader's own eyes and is refused inside the repository.
-The second leaves them away and writes `Resources/Studies/<body part>-gallery.svg`: outlines, and
+The second leaves them away and writes `Resources/Studies/<model>-gallery.svg`: outlines, and
 faintly the areas of the reference. All slices of a picture have one scale, in millimetres.
 """
 
