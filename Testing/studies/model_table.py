@@ -14,7 +14,7 @@ from pathlib import Path
 from readme_marks import between
 
 from DistillSegLib.files import write_text
-from DistillSegLib.manifest import Manifest
+from DistillSegLib.manifest import Manifest, TestScore
 from DistillSegLib.package import read_package
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,9 +47,8 @@ def _rows(manifest: Manifest, cost: dict) -> list[str]:
     found = {(score.structure, score.metric): score for score in manifest.test.scores}
     rows = []
     for number, label in enumerate(manifest.labels):
-        scores = (found[label.name, metric] for metric in ("dice", "hd95_mm", "nsd"))
-        digits = (4, 2, 4)
-        cells = [f"{s.mean:.{d}f} ± {s.sd:.{d}f}" for s, d in zip(scores, digits, strict=True)]
+        dice, hd95, nsd = (found[label.name, metric] for metric in ("dice", "hd95_mm", "nsd"))
+        cells = [_cell(dice, 4), _cell(hd95, 2) + _missed(dice, hd95), _cell(nsd, 4)]
         facts = [
             f"{cost['parameters']:,}",
             f"{cost['package_mb']} MB",
@@ -59,6 +58,19 @@ def _rows(manifest: Manifest, cost: dict) -> list[str]:
         facts = facts if number == 0 else [""] * len(facts)
         rows.append(f"| {' | '.join([name, label.name, *cells, *facts])} |")
     return rows
+
+
+def _cell(score: TestScore, digits: int) -> str:
+    """Mean and standard deviation, which one case has not; a dash where no case gave a value."""
+    if score.mean is None:
+        return "–"
+    return f"{score.mean:.{digits}f}" + ("" if score.sd is None else f" ± {score.sd:.{digits}f}")
+
+
+def _missed(dice: TestScore, hd95: TestScore) -> str:
+    """How many cases the mean distance leaves out: one that was missed has a Dice of 0 and none."""
+    missed = dice.cases - hd95.cases
+    return f" ({missed} of {dice.cases} missed)" if missed else ""
 
 
 def filled(readme: str) -> str:
