@@ -8,7 +8,7 @@ recipe's [plan] instead.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -73,7 +73,7 @@ class Fingerprint:
 
     Attributes:
         measured: field of view, spacing and percentiles of each case, oriented.
-        foreground: channel -> values under any label, a sample over all cases.
+        foreground: channel -> values under any label, a sample over all labelled cases.
     """
 
     measured: tuple[Measured, ...]
@@ -84,10 +84,15 @@ def fingerprint(
     cases: Sequence[Case],
     orientation: str,
     *,
+    labelled: Collection[Case] | None = None,
     seed: int = 0,
     on_progress: Callable[[float], None] = ignore,
 ) -> Fingerprint:
-    """Read every training case once and measure it."""
+    """Read every training case once and measure it.
+
+    Args:
+        labelled: whose labels may be looked at; None: everyone's.
+    """
     import SimpleITK as sitk  # only here: training from a cache needs none
 
     from DistillSegLib.images import read_image
@@ -98,6 +103,9 @@ def fingerprint(
     for number, case in enumerate(cases):
         images = [read_image(file) for file in case.images]
         measured.append(measure(images, orientation=orientation))
+        on_progress((number + 1) / len(cases))
+        if labelled is not None and case not in labelled:
+            continue
         label = sitk.GetArrayFromImage(read_segmentation(case.label).image) > 0
         samples = []
         for image in images:
@@ -106,10 +114,9 @@ def fingerprint(
             count = min(SAMPLE, values.size)
             samples.append(random.choice(values, count, replace=False).astype(np.float64))
         foreground.append(samples)
-        on_progress((number + 1) / len(cases))
     channels = [np.concatenate(values) for values in zip(*foreground, strict=True)]
     if not channels[0].size:
-        raise DatasetError(f"None of the {len(cases)} training cases holds a labelled voxel.")
+        raise DatasetError(f"None of the {len(foreground)} training cases holds a labelled voxel.")
     return Fingerprint(tuple(measured), tuple(channels))
 
 

@@ -18,7 +18,7 @@ from DistillSegLib.preprocessing import Preprocessing
 from DistillSegLib.records import nearest
 from DistillSegLib.training.adoption import adopt, stored_maps
 from DistillSegLib.training.assembly import rehearse
-from DistillSegLib.training.cache import INDEX, Cache, check_cases, open_cache, prepare
+from DistillSegLib.training.cache import INDEX, Cache, check_cases, labelled, open_cache, prepare
 from DistillSegLib.training.checkpoints import load_network
 from DistillSegLib.training.plan import GIVEN, check_window, fingerprint
 from DistillSegLib.training.recipe import Recipe
@@ -115,6 +115,7 @@ def _prepare(
         domain: fingerprint(
             splits[domain][0],
             config.orientation or Preprocessing.orientation,
+            labelled=labelled(splits[domain][0], split.labelled, split.seed),
             seed=recipe.seed,
             on_progress=_part(report, "measuring", domain, datasets),
         )

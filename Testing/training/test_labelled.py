@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from DistillSegLib.datasets import read_dataset
 from DistillSegLib.distill.distillation import Distillation, Link
 from DistillSegLib.distill.emkd import RegionAffinity
 from DistillSegLib.distill.response import PredictionMaps
@@ -21,6 +22,7 @@ from DistillSegLib.networks.unet import UNet
 from DistillSegLib.records import from_dict
 from DistillSegLib.training.cache import open_cache
 from DistillSegLib.training.patches import PatchLoader
+from DistillSegLib.training.plan import fingerprint
 from DistillSegLib.training.recipe import AugmentationConfig, Recipe, SplitConfig
 from DistillSegLib.training.stages import run
 from Testing.datasets import write_decathlon
@@ -93,6 +95,17 @@ def test_a_withheld_label_does_not_say_where_a_patch_is_taken(folder, tmp_path):
     for one, two in zip(ours, other):
         assert torch.equal(one.image, two.image)
         assert one.label[0].any()  # of a labelled case: about a labelled voxel
+
+
+def test_a_withheld_label_does_not_decide_the_plan(tmp_path):
+    data = write_decathlon(tmp_path / "data", cases=6, channels=("CT",))
+    recipe = from_dict(Recipe, RECIPE | {"stages": RECIPE["stages"][:1]})
+    run(recipe, {"": data}, tmp_path / "run")
+    cache = open_cache(tmp_path / "run" / "cache")
+    (known,) = cache.labelled_cases(0.25, 0)
+    found = fingerprint([c for c in read_dataset(data).cases if c.id == known.id], "LPS")
+    clip = np.percentile(found.foreground[0], (0.5, 99.5))
+    assert cache.plan.preprocessing.intensity[0].clip == pytest.approx(clip)
 
 
 def test_both_processes_have_labels(folder):

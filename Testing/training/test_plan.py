@@ -85,6 +85,14 @@ def test_mr_takes_each_image_s_own():
     assert "each image's own" in plan.reasons["intensity"]
 
 
+def test_withheld_labels_do_not_decide_the_statistics_of_ct(tmp_path):
+    dataset = read_dataset(write_decathlon(tmp_path, cases=3, channels=("CT",)))
+    found = fingerprint(dataset.cases, "LPS", labelled=dataset.cases[1:2])
+    (image,), label = phantom(1, (18, 20, 16))
+    assert sorted(found.foreground[0]) == sorted(image[label > 0].astype(float))
+    assert len(found.measured) == 3  # spacing and size are of all images
+
+
 def test_every_channel_has_its_own_scheme(tmp_path):
     dataset = read_dataset(write_decathlon(tmp_path, cases=2, channels=("CT", "PET")))
     found = fingerprint(dataset.cases, "LPS")
