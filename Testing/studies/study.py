@@ -54,11 +54,7 @@ def train(study: Study, run: Run, data: Data, out: Path, work: Path, extra: Sequ
         for name, value in known.items():
             setting = setting.replace(f"{{{name}}}", str(value))
         sets.append(setting)
-    stored = any(guide.stored for guide in study.guides.values())  # which no guide's cache holds
-    folders = {} if stored else folders
-    caches = [folder / "cache" for folder in folders.values() if (folder / "cache").is_dir()]
-    source = [caches[0]] if caches and len(data) == 1 else words_of(data)
-    options = ["--data", *source, "--out", out, "--resume", "--set", *sets]
+    options = ["--data", *words_of(data), "--out", out, "--resume", "--set", *sets]
     command("train", recipe_path(run.arm.recipe or study.recipe), *options)
 
 

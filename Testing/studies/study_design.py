@@ -156,18 +156,36 @@ def recipe_form(name: str) -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
+def guides_of(study: Study, arm: Arm) -> list[str]:
+    """The guides that an arm's settings name; it waits for no other."""
+    return [name for name in study.guides if any(f"{{{name}}}" in word for word in arm.set)]
+
+
 def settings(study: Study, run: Run) -> dict[str, Any]:
-    """What makes a run what it is, beside fold and seed: its overrides, and its recipe's digest."""
-    recipe = json.dumps(recipe_form(run.arm.recipe or study.recipe), sort_keys=True)
-    digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
-    return {"set": list(run.arm.set or run.arm.nnunet), "recipe": digest}
+    """What makes a run what it is, beside fold and seed: overrides, recipe, guides, package."""
+    guides = {name: study.guides[name] for name in guides_of(study, run.arm)}
+    return {
+        "set": list(run.arm.set or run.arm.nnunet),
+        "recipe": _digest(recipe_form(run.arm.recipe or study.recipe)),
+        "package": run.arm.package,
+        "guides": {name: _digest(_form(guide)) for name, guide in guides.items()},
+    }
+
+
+def _form(guide: Guide) -> dict[str, Any]:
+    """All that a guide follows from."""
+    return vars(guide) | {"recipe": recipe_form(guide.recipe) if guide.recipe else ""}
+
+
+def _digest(form: Any) -> str:
+    return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def check_kept(study: Study, run: Run, path: Path) -> None:
     """RecipeError if a kept run had other settings than its arm and its recipe have now."""
     kept = json.loads(path.read_text(encoding="utf-8"))
     now = settings(study, run)
-    changed = [key for key in now if kept.get(key, now[key]) != now[key]]
+    changed = [key for key in now if kept.get(key) != now[key]]
     if changed:
         raise RecipeError(
             f"'{path}' was made with another {' and another '.join(changed)} than the study "

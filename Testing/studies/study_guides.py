@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from study_commands import Data, command, script, words_of
-from study_design import Guide, Run, Study, recipe_path
+from study_design import Guide, Run, Study, guides_of, recipe_path
 
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.package import load_package
@@ -26,11 +26,6 @@ def folder_of(study: Study, name: str, fold: int, work: Path) -> Path:
     form = (guide.recipe, guide.set)
     first = next(n for n, other in study.guides.items() if (other.recipe, other.set) == form)
     return work / f"{first}-f{fold}"
-
-
-def named_by(run: Run, study: Study) -> list[str]:
-    """The guides that a run's settings name; it waits for no other."""
-    return [name for name in study.guides if any(f"{{{name}}}" in word for word in run.arm.set)]
 
 
 def settings_of(guide: Guide, fold: int, extra: Sequence[str]) -> list[str]:
@@ -74,7 +69,7 @@ def train_guides(
     study: Study, run: Run, data: Data, work: Path, extra: Sequence[str]
 ) -> dict[str, Path]:
     """The folders of all guides; those that the run learns from are trained now unless they are."""
-    folders, needed = {}, named_by(run, study)
+    folders, needed = {}, guides_of(study, run.arm)
     for name, guide in study.guides.items():
         folder = folders[name] = folder_of(study, name, run.fold, work)
         check_guide(study, name, run.fold, folder, extra)

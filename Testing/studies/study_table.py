@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from plots import Series, dots
 from scipy.stats import wilcoxon
-from study_design import RESULTS, Study, queue, result_of
+from study_design import RESULTS, Study, check_kept, queue, result_of
 
 from DistillSegLib.datasets import patient_of
 from DistillSegLib.files import write_text
@@ -66,11 +66,12 @@ class Row:
 
 
 def read(study: Study, results: Path = RESULTS) -> dict[str, list[dict[str, Any]]]:
-    """Arm -> its finished runs."""
+    """Arm -> its finished runs. RecipeError if one was made with other settings."""
     found: dict[str, list] = {arm.name: [] for arm in study.arms}
     for run in queue(study):
         path = result_of(study, run, results)
         if path.is_file():
+            check_kept(study, run, path)
             found[run.arm.name].append(json.loads(path.read_text(encoding="utf-8")))
     return found
 

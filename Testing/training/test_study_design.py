@@ -28,6 +28,8 @@ def test_every_arm_of_every_study_makes_a_recipe(name):
         recipe = load_recipe(studies.recipe_path(arm.recipe or study.recipe), sets)
         (scored,) = (stage for stage in recipe.stages if stage.name == study.stage)
         assert study.role in scored.trained
+        if study.guides:
+            structures.add(tuple(label.name for label in recipe.labels))
         for stage in recipe.stages:
             rates.add((stage.optim or recipe.optim).learning_rate)
             for link in stage.links.values():
