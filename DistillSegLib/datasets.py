@@ -39,7 +39,8 @@ class Case:
         images: one file per channel.
         label: the reference label map, or None where there is none.
         domain: such as "ct" or "mr", empty where there is only one.
-        patient: who was examined; a split never divides a patient.
+        patient: who was examined; a split never divides a patient. By default what `patient_of`
+            makes of the id; `dataset.json` may say otherwise under "patients".
     """
 
     id: str
@@ -122,6 +123,7 @@ def read_dataset(path: Path | str, *, domain: str = "") -> Dataset:
     channels = _channels(described, path)
     layout = _nnunet_cases if "channel_names" in described else _msd_cases
     cases = [replace(case, domain=domain) for case in layout(described, path, len(channels))]
+    cases = _of_patients(cases, described.get("patients", {}), path)
     _check_listing(cases, channels, path)
     return Dataset(
         name=str(described.get("name") or path.parent.resolve().name),
@@ -132,6 +134,19 @@ def read_dataset(path: Path | str, *, domain: str = "") -> Dataset:
         reference=str(described.get("reference") or ""),
         folder=path.parent,
     )
+
+
+def _of_patients(cases: list[Case], patients: Any, path: Path) -> list[Case]:
+    """Cases of the same patient, where their ids do not tell: {"hippocampus_003": "2"}."""
+    ids = {case.id for case in cases}
+    if not isinstance(patients, Mapping) or not all(
+        case in ids and isinstance(patient, str) and patient for case, patient in patients.items()
+    ):
+        raise DatasetError(
+            f"'{path}': \"patients\" must give the name of the patient for ids of cases, such as "
+            f'{{"{min(ids, default="case")}": "patient 1"}}; correct it or leave it out.'
+        )
+    return [replace(case, patient=patients.get(case.id, case.patient)) for case in cases]
 
 
 def check_case(case: Case, labels: LabelTable) -> str:

@@ -117,6 +117,19 @@ def test_a_phase_or_time_point_makes_no_other_patient(id, patient):
     assert Case(id, (), None).patient == patient
 
 
+def test_a_data_set_may_say_who_is_who(tmp_path):
+    """Left and right side of one person, whose ids do not tell."""
+    names = ["left", "other", "right"]
+    for wrong in ({"nobody": "p1"}, {"left": 1}, ["left"]):
+        with pytest.raises(DatasetError, match='"patients" must give the name of the patient'):
+            read_dataset(write_decathlon(tmp_path, names, patients=wrong))
+    patients = {"left": "p1", "right": "p1"}
+    dataset = read_dataset(write_decathlon(tmp_path, names, patients=patients))
+    assert [case.patient for case in dataset.cases] == ["p1", "other", "p1"]
+    train, held_out = dataset.split(folds=2)
+    assert {len(train), len(held_out)} == {1, 2}
+
+
 def test_a_split_never_divides_a_patient_and_every_case_is_held_out_once():
     dataset = of_patients(*(f"p{n}_{phase}" for n in range(7) for phase in ("ED", "ES")))
     held_out = []
