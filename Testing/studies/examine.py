@@ -33,7 +33,7 @@ from scipy.stats import spearmanr
 
 from DistillSegLib import Segmenter
 from DistillSegLib.commands.train import read_domains
-from DistillSegLib.datasets import Case, read_dataset
+from DistillSegLib.datasets import Case, patient_of, read_dataset
 from DistillSegLib.files import write_text
 from DistillSegLib.geometry import spacing_of
 from DistillSegLib.labels import LabelTable
@@ -44,6 +44,7 @@ from DistillSegLib.segmentations import read_segmentation
 CARDS = Path(__file__).resolve().parent / "cards"
 EDGES = (0.0, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)  # of confidence; the first holds what is below
 WORST = 3
+THIRDS = 6  # cases at least, before their thirds are told apart
 NEAR = 2  # voxels from a structure: as far as any doubt goes
 
 
@@ -133,8 +134,10 @@ def report(
     structures = list(dict.fromkeys(finding.structure for finding in findings))
     parts = []
     for name in structures:
-        parts.append(_structure(name, [f for f in findings if f.structure == name]))
-    parts += ["Mean Dice of subgroups:", _subgroups(findings, structures, groups)]
+        found = [f for f in findings if f.structure == name]
+        parts += filter(None, [_structure(name, found), _ejection_fractions(found)])
+    subgroups = _subgroups(findings, structures, groups)
+    parts += ["Mean Dice of subgroups:", subgroups] if subgroups else []
     parts += [_calibration(findings, given, near)]
     return "\n\n".join(parts) + "\n"
 
@@ -173,6 +176,27 @@ def _false_finds(found: Sequence[Finding]) -> str:
     return f"False finds: {false} (the reference has none in {len(absent)} of {len(found)} cases). "
 
 
+def _ejection_fractions(found: Sequence[Finding]) -> str:
+    """A paragraph on (ED - ES) / ED of the volumes, for patients with both phases; or nothing."""
+    of = {f.case: f for f in found if f.reference_ml > 0}
+    patients = [case[:-3] for case in of if case.endswith("_ED") and f"{case[:-3]}_ES" in of]
+    if not patients:
+        return ""
+    ours, theirs = [], []
+    for patient in patients:
+        ed, es = of[f"{patient}_ED"], of[f"{patient}_ES"]
+        theirs.append(100 * (1 - es.reference_ml / ed.reference_ml))
+        made = [f.reference_ml * (1 + f.error) for f in (ed, es)]
+        ours.append(100 * (1 - made[1] / made[0]) if made[0] else math.nan)
+    gaps = [a - b for a, b in zip(ours, theirs)]
+    pairs = ", ".join(f"{a:.0f} for {b:.0f}" for a, b in zip(ours, theirs))
+    return (
+        f"Ejection fraction by patient, in %, model for reference: {pairs}; mean "
+        f"absolute error {statistics.fmean(map(abs, gaps)):.1f} points, mean "
+        f"{statistics.fmean(gaps):+.1f}."
+    )
+
+
 def _row(finding: Finding) -> tuple[str, ...]:
     nowhere = "missed" if finding.reference_ml > 0 else "false find"
     return (
@@ -189,7 +213,7 @@ def _subgroups(
 ) -> str:
     """Rows of the groups by case id, then of the thirds by volume, of each structure.
 
-    Where the reference has none there is no volume to choose a third by.
+    Where the reference has none there is no volume to choose a third by. Empty without a row.
     """
     rows = []
     for title, pattern in groups.items():
@@ -201,16 +225,21 @@ def _subgroups(
         found = sorted(there, key=lambda f: f.reference_ml)
         for part, cell in zip(np.array_split(np.arange(len(found)), 3), thirds.values()):
             cell.append(_mean([found[i] for i in part]))
-    rows += [(f"{name} third by volume", *cells) for name, cells in thirds.items()]
-    return _table(("cases", *structures), rows)
+    if len({f.case for f in findings}) >= THIRDS:
+        rows += [(f"{name} third by volume", *cells) for name, cells in thirds.items()]
+    return _table(("cases", *structures), rows) if rows else ""
 
 
 def _mean(found: Sequence[Finding]) -> str:
-    dice = [f.dice for f in found if not math.isnan(f.dice)]
-    if not dice:
+    """Of the cases, and of how many patients these are where a patient has several."""
+    scored = [f for f in found if not math.isnan(f.dice)]
+    if not scored:
         return "–"
+    dice = [f.dice for f in scored]
     spread = f" ± {statistics.stdev(dice):.3f}" if len(dice) > 1 else ""
-    return f"{statistics.fmean(dice):.3f}{spread} (n = {len(dice)})"
+    patients = len({patient_of(f.case) for f in scored})
+    who = "" if patients == len(dice) else f", patients: {patients}"
+    return f"{statistics.fmean(dice):.3f}{spread} (n = {len(dice)}{who})"
 
 
 def _calibration(findings: Sequence[Finding], given: NDArray, near: NDArray) -> str:
