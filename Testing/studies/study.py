@@ -18,9 +18,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any
 
 from study_commands import METRICS, Data, command, scores_in, words_of
@@ -159,6 +161,8 @@ def main() -> None:
             done = work_off(study, data, options.work, options.set, options.minutes)
         except DistillSegError as problem:
             raise SystemExit(str(problem)) from problem
+        except CalledProcessError as problem:  # which has said why
+            raise SystemExit(f"Stopped: {shlex.join(map(str, problem.cmd))}") from problem
     if options.table or done:
         from study_table import publish
 
