@@ -188,6 +188,6 @@ def check_kept(study: Study, run: Run, path: Path) -> None:
     changed = [key for key in now if kept.get(key) != now[key]]
     if changed:
         raise RecipeError(
-            f"'{path}' was made with another {' and another '.join(changed)} than the study "
-            f"'{study.name}' has now; delete it to repeat the run, or set that back."
+            f"'{path}' was made with other settings ({', '.join(changed)}) than the "
+            f"study '{study.name}' has now; delete it to repeat the run, or set that back."
         )

@@ -105,11 +105,26 @@ def test_a_run_that_was_kept_under_other_settings_is_not_taken_for_this_one(smal
     longer = Path(small.recipe)
     longer.write_text(longer.read_text().replace("epochs = 1", "epochs = 2"))
     words = "'small' has now; delete it to repeat the run"
-    with pytest.raises(RecipeError, match=f"with another recipe than the study {words}"):
+    with pytest.raises(RecipeError, match=rf"other settings \(recipe\) than the study {words}"):
         work_off(small, {"": tmp_path}, tmp_path, [], 0, tmp_path)
-    path.write_text(json.dumps({"set": ["split.labelled=0.1"]}))
-    with pytest.raises(RecipeError, match="with another set than"):
+    path.write_text(json.dumps(studies.settings(small, run) | {"set": ["split.labelled=0.1"]}))
+    with pytest.raises(RecipeError, match=r"other settings \(set\) than"):
         studies.check_kept(small, run, path)
+    path.write_text("{}")  # which says nothing of what it was made with
+    with pytest.raises(RecipeError, match=r"other settings \(set, recipe, package, guides\) than"):
+        study_table.read(small, tmp_path)
+
+
+def test_a_run_belongs_to_the_guides_that_its_arm_names(small, tmp_path):
+    none, maps = (studies.Run(arm, fold=0, seed=0) for arm in small.arms)
+    teacher = vars(small.guides["teacher"])
+    other = from_dict(studies.Study, plain(small) | {"guides": {"teacher": teacher | {"set": []}}})
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(studies.settings(small, maps)))
+    studies.check_kept(small, maps, path)
+    with pytest.raises(RecipeError, match=r"other settings \(guides\) than"):
+        studies.check_kept(other, maps, path)
+    assert studies.settings(small, none) == studies.settings(other, none)
 
 
 def test_an_arm_may_train_each_modality_apart_or_all_together(tmp_path):
