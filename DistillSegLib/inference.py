@@ -276,7 +276,7 @@ class Segmenter:
         names = ", ".join(label.name for label in manifest.labels)
         return (
             f"Nothing was found of: {names}. '{manifest.id}' expects {manifest.modality} images, "
-            f"{manifest.scope.description}; check the image, or choose another region."
+            f"{manifest.scope.noun}; check the image, or choose another region."
         )
 
 

@@ -70,6 +70,11 @@ class Scope:
     intensity: tuple[IntensityRange, ...]
 
     @property
+    def noun(self) -> str:
+        """The description where no clause follows: without the comma that it may end with."""
+        return self.description.rstrip(", ")
+
+    @property
     def anisotropy(self) -> float:
         """The longest edge of any voxel over the shortest."""
         return max(high for _, high in self.spacing_mm) / min(low for low, _ in self.spacing_mm)

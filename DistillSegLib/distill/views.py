@@ -70,6 +70,9 @@ class Term(Protocol):
     A term whose value for a batch is not the mean of its values for the samples (Dice over the
     batch) sets `couples_batch = True`: among several processes each computes it on its own share.
 
+    A term that compares domains sets `compares_domains = True`: where of several domains in a batch
+    only one is labelled, it is not asked and counts as zero.
+
     Attributes:
         taps: names of the features it needs, from student and teacher alike.
         guided: whether it needs a teacher. One that does not looks at the label, and so does one

@@ -175,7 +175,7 @@ def _scope(manifest: Manifest) -> str:
         for axis, *ranges in zip("xyz", scope.size_mm[::-1], scope.spacing_mm[::-1])
     ]
     table = _table(("axis", "field of view (mm)", "voxel spacing (mm)"), rows)
-    return f"Trained on {scope.description.rstrip(',')} ({scope.body_part}).\n\n{table}"
+    return f"Trained on {scope.noun} ({scope.body_part}).\n\n{table}"
 
 
 def _performance(test: TestResult | None) -> str:

@@ -158,11 +158,12 @@ def notes(
         if isinstance(name, str) and name not in finished:
             seen[f"The checkpoint '{name}'"] = _training_cases(Path(name))
     for name, theirs in seen.items():
+        known = set().union(*theirs.values())  # of whichever domain: one data set has no name
         both = [
             case
             for domain, cases in held_out.items()
             for case in sorted(cases)
-            if case in theirs.get(domain, theirs.get("", ()))
+            if case in (theirs.get(domain, theirs.get("", ())) if domain else known)
         ]
         if both:
             said.append(

@@ -152,21 +152,23 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only table and picture")
     options = parser.parse_args()
     study = load_study(options.study)
-    done = True
-    if not options.table:
-        if options.data is None:
-            parser.error("give the data set with --data, or --table")
-        try:
-            data = read_domains(options.data)
-            done = work_off(study, data, options.work, options.set, options.minutes)
-        except DistillSegError as problem:
-            raise SystemExit(str(problem)) from problem
-        except CalledProcessError as problem:  # which has said why
-            raise SystemExit(f"Stopped: {shlex.join(map(str, problem.cmd))}") from problem
-    if options.table or done:
-        from study_table import publish
+    if not options.table and options.data is None:
+        parser.error("give the data set with --data, or --table")
+    try:
+        done = options.table or work_off(
+            study, read_domains(options.data), options.work, options.set, options.minutes
+        )
+        if done:
+            from study_table import publish
 
-        publish(study)
+            publish(study)
+    except DistillSegError as problem:
+        raise SystemExit(str(problem)) from problem
+    except CalledProcessError as problem:
+        raise SystemExit(
+            f"A command failed, for the reason above: {shlex.join(map(str, problem.cmd))}. Mend "
+            "that and give the study's command again; it goes on."
+        ) from problem
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ def settings_of(guide: Guide, fold: int, extra: Sequence[str]) -> list[str]:
 def check_guide(study: Study, name: str, fold: int, folder: Path, extra: Sequence[str]) -> None:
     """RecipeError if a guide's folder holds a run of another recipe, or one that saw other cases.
 
-    Its cache is trained from: another study's guide would bring the wrong patients with it.
+    Studies that share a `--work` may call different guides alike, and one of another fold has seen
+    the answers.
     """
     guide = study.guides[name]
     if guide.package:
@@ -72,9 +73,9 @@ def train_guides(
     folders, needed = {}, guides_of(study, run.arm)
     for name, guide in study.guides.items():
         folder = folders[name] = folder_of(study, name, run.fold, work)
-        check_guide(study, name, run.fold, folder, extra)
         if name not in needed:
             continue
+        check_guide(study, name, run.fold, folder, extra)
         if guide.recipe and not (folder / guide.stage / f"{guide.role}.pt").is_file():
             sets = settings_of(guide, run.fold, extra)
             options = ["--data", *words_of(data), "--out", folder, "--resume", "--set", *sets]

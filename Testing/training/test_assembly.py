@@ -55,5 +55,7 @@ def test_cases_of_one_name_in_two_domains_are_told_apart(tiny, tmp_path):
     _, stage = tiny(f"stages.student.frozen.teacher='{path}'").stages
     apart = {"ct": ("c",), "mr": ("a", "b")}
     assert notes(Distillation({}, {}, {}), stage, {}, apart) == []
+    (note,) = notes(Distillation({}, {}, {}), stage, {}, {"": ("c", "b")})  # one without a name
+    assert "2 of the 2 held-out" in note
     (note,) = notes(Distillation({}, {}, {}), stage, {}, {"ct": ("c", "b"), "mr": ("a", "b")})
     assert "1 of the 4 held-out cases (the first is 'b')" in note

@@ -20,6 +20,9 @@ def test_a_bundled_package_says_what_its_card_does(name):
     for word in WORDS:
         assert getattr(package.manifest, word) == getattr(card, word)
     assert read_analysis(CARDS / card.analysis).strip() in package.card
+    scope = package.manifest.scope
+    assert f"Trained on {scope.noun} ({scope.body_part})." in package.card
+    assert not scope.noun.endswith(",") and scope.description.startswith(scope.noun)
 
 
 def test_new_words_leave_the_weights_as_they_are(tmp_path):

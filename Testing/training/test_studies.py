@@ -11,7 +11,7 @@ import SimpleITK as sitk
 import study_design as studies
 import study_guides
 import study_table
-from study import work_off
+from study import main, work_off
 
 from DistillSegLib.datasets import read_dataset
 from DistillSegLib.errors import RecipeError
@@ -155,3 +155,23 @@ def test_an_arm_may_train_each_modality_apart_or_all_together(tmp_path):
     assert list(row.dice) == ["ct Ball", "ct Tail", "mr Ball", "mr Tail"]
     mr = [scores["mr Ball"][0] for scores in shared["cases"].values() if "mr Ball" in scores]
     assert row.dice["mr Ball"][0] == pytest.approx(np.mean(mr))
+
+
+def test_a_command_that_fails_ends_a_study_with_a_sentence(tmp_path, monkeypatch, capfd):
+    """The real command, of a folder that is no data set."""
+    (tmp_path / "nothing").mkdir()
+    words = ["study.py", "tiny-long", "--data", str(tmp_path / "nothing")]
+    monkeypatch.setattr("sys.argv", [*words, "--work", str(tmp_path)])
+    monkeypatch.setattr("study.result_of", lambda study, run, results: tmp_path / "no.json")
+    with pytest.raises(SystemExit, match=r"A command failed, for the reason above: .* it goes on"):
+        main()
+    assert "dataset.json" in "".join(capfd.readouterr())
+
+
+def test_a_table_of_a_stale_run_is_refused_in_a_sentence(tmp_path, monkeypatch):
+    stale = tmp_path / "run.json"
+    stale.write_text("{}")
+    monkeypatch.setattr("sys.argv", ["study.py", "tiny-long", "--table"])
+    monkeypatch.setattr("study_table.result_of", lambda study, run, results: stale)
+    with pytest.raises(SystemExit, match="was made with other settings"):
+        main()

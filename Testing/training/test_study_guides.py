@@ -34,7 +34,7 @@ def test_a_package_does_not_teach_a_fold_whose_answers_it_has_seen(small, tmp_pa
     guides = {"teacher": {"package": "hippocampus-reference"}}
     form = plain(small) | {"guides": guides, "recipe": "recipes/tiny-long.toml"}
     study = from_dict(studies.Study, form)
-    first = next(studies.queue(study))
+    first = studies.Run(study.arms[1], fold=0, seed=0)
     folders = study_guides.train_guides(
         study, first, {"": tmp_path}, tmp_path, []
     )  # trains nothing
