@@ -139,7 +139,7 @@ SMALL: dict[str, Small] = {
         (
             "stages.teacher.epochs=8",
             "stages.teacher.trained.teacher.settings.width=[8, 16]",
-            "stages.student.epochs=20",
+            "stages.student.epochs=28",
             "stages.student.trained.student.settings.width=[8, 16]",
         ),
     ),

@@ -19,7 +19,7 @@ SMALL = [
     *("workers=0", "split.folds=4", "validate_every=20"),
     *("optim.learning_rate=3e-2", "augmentation.affine=0", "stages.student.links.maps.weight=0"),
     *("stages.teacher.epochs=1", "stages.teacher.trained.teacher.settings={width=[4, 8]}"),
-    *("stages.student.epochs=20", "stages.student.trained.student.settings={width=[8, 8]}"),
+    *("stages.student.epochs=40", "stages.student.trained.student.settings={width=[8, 8]}"),
 ]
 
 
@@ -35,7 +35,7 @@ def test_a_student_scores_the_same_in_its_run_and_in_its_package(tmp_path, monke
     for words in (
         "spacing_mm   1 x 1 x 1 (z, y, x)",
         "percentiles 0.5 to 99.5",
-        "student epoch 5/20: loss label ",
+        "student epoch 5/40: loss label ",
         " s left\n",
         "; held-out Dice student Ball 0.",
         "Stage 'student': trained in ",
