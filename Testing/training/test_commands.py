@@ -35,7 +35,7 @@ def test_a_student_scores_the_same_in_its_run_and_in_its_package(tmp_path, monke
     for words in (
         "spacing_mm   1 x 1 x 1 (z, y, x)",
         "percentiles 0.5 to 99.5",
-        "student epoch 5/40: loss label ",
+        "student epoch 6/40: loss label ",
         " s left\n",
         "; held-out Dice student Ball 0.",
         "Stage 'student': trained in ",
