@@ -20,7 +20,6 @@ from itertools import combinations
 from typing import Literal
 
 import torch
-from monai.losses import DiceLoss, FocalLoss
 from torch import Tensor
 from torch.nn import functional
 
@@ -155,6 +154,8 @@ class FocalDice:
         check_shares(focal=self.focal, dice=self.dice)
 
     def __call__(self, batch: Batch, student: View, teacher: View | None = None) -> Tensor:
+        from monai.losses import DiceLoss, FocalLoss  # takes seconds: for who trains, as LabelLoss
+
         logits, label = student.logits.float(), batch.label[:, None]
         focal = FocalLoss(gamma=self.gamma, to_onehot_y=True, use_softmax=True)
         dice = DiceLoss(

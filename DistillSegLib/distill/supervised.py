@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from monai.losses import DiceCELoss
 from torch import Tensor
 
 from DistillSegLib.distill.checks import check_shares
@@ -52,6 +51,8 @@ class LabelLoss:
             )
 
     def __call__(self, batch: Batch, student: View, teacher: View | None = None) -> Tensor:
+        from monai.losses import DiceCELoss  # takes seconds: for who trains, not who evaluates
+
         loss = DiceCELoss(
             include_background=False,
             to_onehot_y=True,

@@ -16,8 +16,6 @@ from torch import nn
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.training.recipe import Recipe
 
-MACHINE = ("accelerator", "devices", "nodes", "strategy", "workers")  # may differ when resumed
-
 
 def make_fabric(recipe: Recipe) -> Fabric:
     """Fabric as the recipe asks. RecipeError where this machine cannot give it.

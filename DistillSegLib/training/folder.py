@@ -10,8 +10,9 @@ from typing import Any
 from DistillSegLib.errors import RecipeError
 from DistillSegLib.files import write_text
 from DistillSegLib.records import nearest, to_dict
-from DistillSegLib.training.devices import MACHINE
 from DistillSegLib.training.recipe import Recipe
+
+MACHINE = ("accelerator", "devices", "nodes", "strategy", "workers")  # may differ when resumed
 
 
 def check_recipe(recipe: Recipe, out: Path, resume: bool) -> bool:

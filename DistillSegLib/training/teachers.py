@@ -24,7 +24,6 @@ from DistillSegLib.errors import RecipeError
 from DistillSegLib.labels import LabelTable
 from DistillSegLib.preprocessing import Preprocessing
 from DistillSegLib.records import nearest
-from DistillSegLib.training.bundle import bundle_teacher
 from DistillSegLib.training.foreign import Foreign, load_weights
 from DistillSegLib.training.nnunet import nnunet_teacher, read_results
 from DistillSegLib.training.packaged import packaged_teacher
@@ -137,6 +136,8 @@ def build_teacher(
         results = read_results(config.nnunet, config.folds, config.checkpoint)
         return nnunet_teacher(results, config.classes, config.taps, channels, labels, preprocessing)
     if config.bundle:
+        from DistillSegLib.training.bundle import bundle_teacher  # MONAI, which takes seconds
+
         return bundle_teacher(
             config.bundle, config.classes, config.taps, channels, labels, preprocessing
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,19 @@ def test_a_student_scores_the_same_in_its_run_and_in_its_package(tmp_path, monke
     capsys.readouterr()
     assert main(["evaluate", "run", "--data", "other"]) == 1
     assert "takes 1 images of a case (MRI), 'Phantoms' has 2 (T1, T2)" in capsys.readouterr().err
+
+
+def test_who_evaluates_does_not_wait_for_what_only_training_needs():
+    """MONAI and Lightning Fabric take longer to import than all else together."""
+    program = (
+        "import sys\n"
+        "from DistillSegLib.training import checkpoints, folder, plan, recipe, validation\n"
+        "print(*{'monai', 'lightning_fabric'} & set(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
 
 
 def test_the_card_of_the_readme_is_one(tmp_path):
