@@ -31,7 +31,10 @@ def _make_torchvision_importable() -> None:
 
 _make_torchvision_importable()
 
-from Testing.training.small_study import small  # noqa: E402, F401 - a fixture, as below
+from Testing.training.small_study import (  # noqa: E402, F401 - fixtures, as below
+    in_this_process,
+    small,
+)
 from Testing.training.tiny_run import (  # noqa: E402, F401 - fixtures, once torchvision is mended
     cache,
     data,

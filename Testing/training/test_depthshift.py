@@ -403,10 +403,3 @@ def test_the_3d_baseline_exports(tmp_path):
     net = build_network(NetworkConfig("residual_unet", {"width": [4, 8]}), 1, 2)
     parity = export_onnx(net, (4, 6, 8), tmp_path / "model.onnx", multiple=net.multiple)
     assert parity.max_difference < 1e-5
-
-
-@pytest.mark.slow
-def test_the_whole_network_exports(tmp_path):
-    net = unet()
-    parity = export_onnx(net, (3, 16, 32), tmp_path / "model.onnx", multiple=net.multiple)
-    assert parity.max_difference < 1e-5

@@ -41,7 +41,7 @@ def test_a_study_runs_stops_and_goes_on(small, tmp_path):
     assert "2 of 4 runs are still to be done." in study_table.table(small, found)
 
 
-def test_what_a_guide_says_may_be_stored_once(small, tmp_path):
+def test_what_a_guide_says_may_be_stored_once(small, tmp_path, in_this_process):
     """Real training: the maps are those of the teacher, of its own cases, and a student learns."""
     guide = vars(small.guides["teacher"]) | {"stored": True}
     form = plain(small) | {"arms": ARMS[1:], "baseline": "maps", "seeds": [0]}
@@ -61,7 +61,7 @@ def test_what_a_guide_says_may_be_stored_once(small, tmp_path):
     assert files[0].stat().st_mtime_ns == before
 
 
-def test_an_arm_of_another_recipe_costs_all_its_stages(small, tmp_path):
+def test_an_arm_of_another_recipe_costs_all_its_stages(small, tmp_path, in_this_process):
     """Real training: an assistant first, then it and the student, which alone is scored."""
     unet = '{ network = "unet", settings = { width = [4, 8] } }'
     stages = f"""
@@ -127,7 +127,7 @@ def test_a_run_belongs_to_the_guides_that_its_arm_names(small, tmp_path):
     assert studies.settings(small, none) == studies.settings(other, none)
 
 
-def test_an_arm_may_train_each_modality_apart_or_all_together(tmp_path):
+def test_an_arm_may_train_each_modality_apart_or_all_together(tmp_path, in_this_process):
     """Real training and evaluation of two data sets; each structure is scored by data set."""
     recipe = SMALL.replace("plan.batch = 2", "plan.batch = 4").replace(
         'network = "unet"', 'domains = ["ct", "mr"], network = "unet"'

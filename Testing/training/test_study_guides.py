@@ -68,7 +68,7 @@ def test_a_guide_that_was_trained_otherwise_is_refused(small, tmp_path, word):
         study_guides.train_guides(small, run, {}, tmp_path, [])
 
 
-def test_an_arm_waits_for_the_guides_alone_that_it_names(small, tmp_path):
+def test_an_arm_waits_for_the_guides_alone_that_it_names(small, tmp_path, in_this_process):
     """Real training, of the teacher: nothing is trained for the arm without one."""
     data = {"": write_decathlon(tmp_path / "data", cases=8)}
     none, maps = (studies.Run(arm, fold=0, seed=0) for arm in small.arms)
