@@ -161,10 +161,10 @@ def test_commands_of_the_readme_exist(line, capsys):
 
 def test_the_readme_tells_how_to_run_the_tests():
     halves = ("Testing/library Testing/slicer", "Testing/training")
-    tests = " && ".join(f"python -m pytest {half}" for half in halves)
+    tests = " && ".join(f"python -m pytest -n 2 {half}" for half in halves)
     assert f"pip install -r Testing/requirements.txt && {tests}\n" in README
     ours = (ROOT / ".ci/run").read_text(encoding="utf-8")
-    assert all(f'"$python" -m pytest -q {half}\n' in ours for half in halves)
+    assert all(f'"$python" -m pytest -q -n 2 {half}\n' in ours for half in halves)
     assert "pip install . && distillseg demo\n" in README
 
 
