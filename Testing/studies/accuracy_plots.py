@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import study_design as studies
+import study_table
 from scatter import Chart, Point, scatter
 
 from DistillSegLib.files import write_text
@@ -63,33 +64,15 @@ def arms(organ: str, results: Path = studies.RESULTS) -> list[Point]:
 
 
 def arms_of(study: studies.Study, results: Path = studies.RESULTS) -> list[Point]:
-    """The arms of one study; a structure that is in neither mask counts nowhere."""
-    points = []
+    """The arms of one study; packages among them are there already, as models."""
+    points, kept = [], study_table.read(study, results)
     for arm in study.arms:
-        if arm.package:  # is there already, as a model
+        if arm.package or not kept[arm.name]:
             continue
-        files = [
-            studies.result_of(study, run, results)
-            for run in studies.queue(study)
-            if run.arm.name == arm.name
-        ]
-        runs = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
-        if runs:
-            mean = statistics.fmean(map(mean_dice, runs))
-            baseline = arm.name == study.baseline
-            points.append(Point(arm.title, runs[0]["parameters"], mean, study.name, baseline))
+        row = study_table.row_of(arm.title, kept[arm.name])
+        mean, baseline = statistics.fmean(row.by_run.values()), arm.name == study.baseline
+        points.append(Point(row.title, row.runs[0]["parameters"], mean, study.name, baseline))
     return points
-
-
-def mean_dice(run: Mapping) -> float:
-    """Of a kept result: the mean over structures of the mean over cases."""
-    at = run["metrics"].index("dice")
-    found: dict[str, list[float]] = {}
-    for case in run["cases"].values():
-        for structure, scores in case.items():
-            if scores[at] is not None:
-                found.setdefault(structure, []).append(scores[at])
-    return statistics.fmean(map(statistics.fmean, found.values()))
 
 
 def near(points: list[Point]) -> tuple[list[Point], str]:

@@ -16,7 +16,7 @@ import scatter
 import structure_plots
 import study_design as studies
 
-from DistillSegLib.records import from_dict
+from Testing.training.small_study import study_of
 
 STUDIES = Path(__file__).resolve().parents[2] / "Resources" / "Studies"
 
@@ -94,17 +94,18 @@ def marked(page: ElementTree.Element, tag: str) -> tuple[float, float]:
     return float(circle.get("cx")), float(circle.get("cy"))
 
 
-def test_an_arm_is_the_mean_of_its_runs_and_a_study_without_runs_has_none(tmp_path):
-    form = {"name": "small", "title": "t", "recipe": "r", "stage": "s", "size": "", "baseline": "a"}
-    arms = [{"name": "a", "title": "alone"}, {"name": "b", "title": "taught"}]
-    study = from_dict(studies.Study, form | {"arms": arms, "seeds": [0, 1]})
+def test_an_arm_is_the_mean_of_its_runs_and_a_study_without_runs_has_none(small, tmp_path):
+    alone = small.arms[0]
+    study = study_of(small, alone, studies.Arm(name="b", title="taught"))
     assert accuracy_plots.arms_of(study, tmp_path) == []
     (tmp_path / "small").mkdir()
-    for seed, dice in enumerate((0.6, 0.8)):
-        cases = {"x": {"Ball": [1, dice], "Tail": [2, None]}, "y": {"Ball": [1, dice]}}
-        cases["z"] = {"Tail": [3, 1.0]}
-        run = {"metrics": ["nsd", "dice"], "parameters": 77, "cases": cases}
-        (tmp_path / "small" / f"a-f0-s{seed}.json").write_text(json.dumps(run))
+    runs = (run for run in studies.queue(study) if run.arm == alone)
+    for run, dice in zip(runs, (0.6, 0.8), strict=True):
+        cases = {"x": {"Ball": [dice, 2.0], "Tail": [None, None]}, "y": {"Ball": [dice, 2.0]}}
+        form = {"metrics": ["dice", "hd95_mm"], "parameters": 77}
+        form["cases"] = cases | {"z": {"Tail": [1.0, 0.0]}}
+        kept = studies.settings(study, run) | {"fold": run.fold, "seed": run.seed} | form
+        studies.result_of(study, run, tmp_path).write_text(json.dumps(kept))
     (point,) = accuracy_plots.arms_of(study, tmp_path)
     assert (point.name, point.x, point.study, point.special) == ("alone", 77, "small", True)
     assert point.y == pytest.approx((0.8 + 0.9) / 2)  # structures count alike
