@@ -42,7 +42,7 @@ from study_guides import teacher_of, train_guides
 
 from DistillSegLib.benchmark.hardware import processor
 from DistillSegLib.commands.train import read_domains
-from DistillSegLib.errors import DistillSegError
+from DistillSegLib.errors import DistillSegError, RecipeError
 from DistillSegLib.files import write_text
 
 
@@ -103,6 +103,11 @@ def do(study: Study, run: Run, data: Data, work: Path, extra: Sequence[str]) -> 
     if run.arm.package or run.arm.nnunet:
         from study_peers import nnunet, package
 
+        if len(data) != 1:
+            raise RecipeError(
+                f"The arm '{run.arm.name}' is of one data set, and --data names {len(data)} "
+                f"({', '.join(data)}); give one."
+            )
         (path,) = data.values()
         found = package(run, path, out) if run.arm.package else nnunet(study, run, path, out)
     else:

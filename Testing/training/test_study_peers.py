@@ -21,7 +21,7 @@ import train_nnunet
 from study import do
 
 from DistillSegLib.datasets import read_dataset
-from DistillSegLib.errors import DatasetError
+from DistillSegLib.errors import DatasetError, RecipeError
 from DistillSegLib.records import from_dict
 from Testing.datasets import write_decathlon
 from Testing.training.small_study import SMALL, plain, study_of
@@ -32,6 +32,13 @@ def test_a_package_is_not_scored_on_cases_that_it_knows(small, tmp_path):
     words = "trained on fold 0 of 5 .*, the run 'reference-f1-s0' is of fold 1 of 5"
     with pytest.raises(DatasetError, match=words):
         do(study_of(small, arm), studies.Run(arm, 1, 0), {"": tmp_path}, tmp_path, [])
+
+
+def test_a_package_of_two_data_sets_is_refused_in_a_sentence(small, tmp_path):
+    arm = studies.Arm("reference", "as bundled", package="hippocampus-reference")
+    data = {"ct": tmp_path, "mr": tmp_path}
+    with pytest.raises(RecipeError, match=r"'reference' is of one data set, .* 2 \(ct, mr\); give"):
+        do(study_of(small, arm), studies.Run(arm, 0, 0), data, tmp_path, [])
 
 
 def test_predictions_made_elsewhere_are_scored_as_ours_are(small, tmp_path):
