@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import ship
 import study
 import study_design as studies
 import study_guides
@@ -51,12 +52,12 @@ def small(tmp_path) -> studies.Study:
 
 @pytest.fixture
 def in_this_process(monkeypatch) -> None:
-    """The commands that a study gives run here, which spares the seconds in which each starts."""
+    """What a study or `ship` commands runs here: to start a process for each takes seconds."""
 
     def command(*words: object) -> None:
         assert main([str(word) for word in words]) == 0
 
-    for module in (study, study_guides):
+    for module in (ship, study, study_guides):
         monkeypatch.setattr(module, "command", command)
 
 

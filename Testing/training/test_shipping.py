@@ -47,7 +47,9 @@ def run(tmp_path_factory) -> Path:
     return folder
 
 
-def test_one_modality_of_a_run_becomes_a_package_with_what_was_measured(run, tmp_path):
+def test_one_modality_of_a_run_becomes_a_package_with_what_was_measured(
+    run, tmp_path, in_this_process
+):
     card, data = run / "small-ct.toml", f"ct={run / 'ct'}"
     out = tmp_path / "models"
     out.mkdir()
