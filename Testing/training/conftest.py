@@ -29,6 +29,11 @@ def _make_torchvision_importable() -> None:
             del sys.modules[name]
 
 
+def pytest_runtest_setup() -> None:
+    """The same numbers for a test and its fixtures, whatever ran before in its process."""
+    torch.manual_seed(0)
+
+
 _make_torchvision_importable()
 
 from Testing.training.small_study import (  # noqa: E402, F401 - fixtures, as below
