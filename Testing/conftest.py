@@ -9,8 +9,8 @@ import pytest
 
 pytest.register_assert_rewrite("Testing.commands")
 
-# Each of pytest's processes (`-n`), with those that it starts, has its part of the cores; torch
-# reads this when it is imported.
+# With `-n`, torch has an equal share of the cores in each of pytest's processes and those that they
+# start; it reads this when it is imported.
 PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if PROCESSES > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // PROCESSES)))

@@ -84,7 +84,7 @@ def workers(scheduler, tmp_path_factory) -> str:
     folders = [tmp_path_factory.mktemp("worker") for _ in range(2)]
     with worker(scheduler, folders[0]), worker(scheduler, folders[1]):
         with Client(scheduler, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=30)
+            client.wait_for_workers(2, timeout=120)
         yield scheduler
 
 
@@ -260,7 +260,7 @@ def test_workers_without_distillseg_are_named(segmenter, cases, tmp_path):
         worker(address, folder, PYTHONPATH=str(folder)),
     ):
         with Client(address, set_as_default=False) as client:
-            client.wait_for_workers(1, timeout=30)
+            client.wait_for_workers(1, timeout=120)
         with pytest.raises(DistillSegError, match=r"has not DistillSeg .*; install the same"):
             run_batch(segmenter, inputs, tmp_path / "out", cluster=Cluster(address))
     assert not (tmp_path / "out").exists()

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from DistillSegLib.errors import DistillSegError, PackageError, RecipeError
@@ -226,6 +226,7 @@ plans = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(plans)
 def test_a_record_survives_json(plan):
     assert from_dict(Plan, json.loads(json.dumps(to_dict(plan)))) == plan
@@ -240,6 +241,7 @@ plain = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(plain)
 def test_any_data_gives_a_record_or_a_sentence(data):
     try:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import ship
-import study
 import study_design as studies
-import study_guides
 
 from DistillSegLib.cli import main
 from DistillSegLib.records import from_dict
@@ -52,7 +49,10 @@ def small(tmp_path) -> studies.Study:
 
 @pytest.fixture
 def in_this_process(monkeypatch) -> None:
-    """What a study or `ship` commands runs here: to start a process for each takes seconds."""
+    """Commands of a study or of `ship` run in this process; starting one for each takes seconds."""
+    import ship
+    import study
+    import study_guides
 
     def command(*words: object) -> None:
         assert main([str(word) for word in words]) == 0
