@@ -154,7 +154,7 @@ class FocalDice:
         check_shares(focal=self.focal, dice=self.dice)
 
     def __call__(self, batch: Batch, student: View, teacher: View | None = None) -> Tensor:
-        from monai.losses import DiceLoss, FocalLoss  # takes seconds: for who trains, as LabelLoss
+        from monai.losses import DiceLoss, FocalLoss  # takes seconds; only training needs it
 
         logits, label = student.logits.float(), batch.label[:, None]
         focal = FocalLoss(gamma=self.gamma, to_onehot_y=True, use_softmax=True)

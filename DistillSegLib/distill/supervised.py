@@ -51,7 +51,7 @@ class LabelLoss:
             )
 
     def __call__(self, batch: Batch, student: View, teacher: View | None = None) -> Tensor:
-        from monai.losses import DiceCELoss  # takes seconds: for who trains, not who evaluates
+        from monai.losses import DiceCELoss  # takes seconds, and only training needs it
 
         loss = DiceCELoss(
             include_background=False,

@@ -105,7 +105,7 @@ def do(study: Study, run: Run, data: Data, work: Path, extra: Sequence[str]) -> 
 
         if len(data) != 1:
             raise RecipeError(
-                f"The arm '{run.arm.name}' is of one data set, and --data names {len(data)} "
+                f"The arm '{run.arm.name}' takes one data set, and --data names {len(data)} "
                 f"({', '.join(data)}); give one."
             )
         (path,) = data.values()

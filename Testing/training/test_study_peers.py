@@ -37,7 +37,7 @@ def test_a_package_is_not_scored_on_cases_that_it_knows(small, tmp_path):
 def test_a_package_of_two_data_sets_is_refused_in_a_sentence(small, tmp_path):
     arm = studies.Arm("reference", "as bundled", package="hippocampus-reference")
     data = {"ct": tmp_path, "mr": tmp_path}
-    with pytest.raises(RecipeError, match=r"'reference' is of one data set, .* 2 \(ct, mr\); give"):
+    with pytest.raises(RecipeError, match=r"'reference' takes one data set, .* 2 \(ct, mr\); give"):
         do(study_of(small, arm), studies.Run(arm, 0, 0), data, tmp_path, [])
 
 
