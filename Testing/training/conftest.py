@@ -36,7 +36,13 @@ def pytest_runtest_setup() -> None:
 
 _make_torchvision_importable()
 
-from Testing.training.small_study import (  # noqa: E402, F401 - fixtures, as below
+from Testing.training.paired_run import (  # noqa: E402, F401 - fixtures, as below
+    caches,
+    joint,
+    modalities,
+    pair,
+)
+from Testing.training.small_study import (  # noqa: E402, F401
     in_this_process,
     small,
 )
